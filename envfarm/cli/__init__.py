@@ -1,0 +1,1 @@
+"""One verb per file; the only place that prints, and the only one that imports task_miner (mine.py)."""

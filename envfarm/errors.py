@@ -1,0 +1,124 @@
+"""The whole error tree.
+
+::
+
+    EnvfarmError
+    ├── UserError                 bad input: one line that says what to do, exit code 2
+    │   ├── SettingsError         envfarm.toml, ENVFARM_*, or an option is wrong
+    │   ├── UnknownPluginError    no sandbox, verifier or policy of that name is installed
+    │   ├── RecordError           a record is malformed, or of a version this release does not know
+    │   ├── TaskError             a task folder is damaged or refused; names the file
+    │   ├── RepositoryError       the repository cannot be read, or holds nothing to mine
+    │   ├── OutputFolderError     the output folder is not ours, or cannot be written
+    │   └── MissingToolError      a program or kernel feature is missing; says what to install
+    └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
+        ├── SandboxStartError     a sandbox could not be made
+        ├── SandboxLostError      a leased sandbox is gone; the lease is void
+        ├── ImageBuildError       the image of a task could not be made
+        └── VerifierError         a verifier crashed, or broke its contract
+
+What a policy or a submission did badly is never an exception: it is a value (an exit code, a reward of 0.0).
+"""
+
+from enum import StrEnum
+
+
+class Attribution(StrEnum):
+    """Whose fault a failure is; `rewards.md` lists the closed set."""
+
+    POLICY = "policy"
+    AGENT = "agent"
+    TASK = "task"
+    VERIFIER = "verifier"
+    JUDGE = "judge"
+    SANDBOX = "sandbox"
+    MODEL_PROVIDER = "model_provider"
+    FARM = "farm"
+    CALLER = "caller"
+
+
+class EnvfarmError(Exception):
+    """The root of every error that envfarm raises on purpose."""
+
+
+class UserError(EnvfarmError):
+    """The input is wrong. `str()` is one line that says what is wrong and what to do about it."""
+
+
+class SettingsError(UserError):
+    """A setting is unknown, malformed or contradictory."""
+
+
+class UnknownPluginError(UserError):
+    """No installed plug-in has the name asked for."""
+
+
+class RecordError(UserError):
+    """A record cannot be decoded: malformed, or of a version that this release does not know."""
+
+
+class TaskError(UserError):
+    """A task folder is damaged or breaks its format; the message starts with the file at fault."""
+
+
+class RepositoryError(UserError):
+    """A repository cannot be read, or holds nothing that could be mined."""
+
+
+class OutputFolderError(UserError):
+    """An output folder is not empty and not ours, or cannot be written."""
+
+
+class MissingToolError(UserError):
+    """A program, library or kernel feature is missing; the message holds the command that mends it."""
+
+
+class BoundaryError(EnvfarmError):
+    """Something failed that the policy did not cause; it leaves a rollout unscored.
+
+    Attributes:
+        code: Short stable word for machines, such as ``sandbox_lost``.
+        attribution: Whose fault it is.
+        retryable: Whether the same call may succeed when made again.
+    """
+
+    code = "boundary"
+    attribution = Attribution.FARM
+    retryable = True
+
+    def __init__(self, message: str, *, attribution: Attribution | None = None, retryable: bool | None = None) -> None:
+        """Take the message, and what differs from the class's own attribution and retryability."""
+        super().__init__(message)
+        if attribution is not None:
+            self.attribution = attribution
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class SandboxStartError(BoundaryError):
+    """A sandbox could not be made; nothing of it is left."""
+
+    code = "sandbox_start"
+    attribution = Attribution.SANDBOX
+
+
+class SandboxLostError(BoundaryError):
+    """A leased sandbox is gone; the lease is void and nothing more can be read from it."""
+
+    code = "sandbox_lost"
+    attribution = Attribution.SANDBOX
+
+
+class ImageBuildError(BoundaryError):
+    """The image of a task could not be made on this machine; no half-made image is left."""
+
+    code = "image_build"
+    attribution = Attribution.TASK
+
+
+class VerifierError(BoundaryError):
+    """A verifier crashed, or its answer breaks the contract."""
+
+    code = "verifier_error"
+    attribution = Attribution.VERIFIER
+    retryable = False

@@ -1,0 +1,1 @@
+"""Reads and writes other people's formats: Harbor task folders and SWE-bench rows."""

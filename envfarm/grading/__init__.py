@@ -1,0 +1,1 @@
+"""grade(): submission -> verdict, always in a fresh sandbox."""

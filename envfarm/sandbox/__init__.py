@@ -1,0 +1,1 @@
+"""A leased place to run untrusted commands: the contract, its conformance suite, and the local jail."""

@@ -1,0 +1,1 @@
+"""mine(): a repository's history becomes validated tasks."""

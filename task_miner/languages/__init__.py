@@ -1,0 +1,1 @@
+"""What the miner knows of each programming language, behind one Protocol."""

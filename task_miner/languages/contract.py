@@ -1,0 +1,175 @@
+"""The seam between the miner and a programming language.
+
+The miner knows git, stages, ledgers and gates; a language knows its paths, its code, its environments and its test
+runner. Everything that is pure in a language is in `paths` and `code`; the two coroutines run in sandboxes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from envfarm.records.image import Folder
+from envfarm.records.task import Environment, TestPlan
+from envfarm.records.test_report import TestReport
+from envfarm.sandbox.contract import ExecResult, Sandbox
+from task_miner.reasons import ReasonCode
+from task_miner.unit import Candidate, PathRole
+
+
+class PathRules(Protocol):
+    """Which path is what, by segments and never by substring. PURE."""
+
+    def role_of(self, path: PurePosixPath) -> PathRole:
+        """Say which side of a fix the path belongs to."""
+        ...
+
+    def protected_patterns(self, base_paths: frozenset[str], candidate: Candidate) -> tuple[str, ...]:
+        """Return the sorted patterns of paths that a submission to this candidate cannot change."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedTests:
+    """Tests of one file as the syntax tree tells them: names are ``function`` or ``Class::method``.
+
+    Attributes:
+        added: Names that only the new file has.
+        changed: Names in both whose own body, decorators or parameters differ.
+        same: Names in both that are equal.
+        shared_changed: Whether anything that several tests share (imports, fixtures, helpers, constants) differs.
+    """
+
+    added: frozenset[str]
+    changed: frozenset[str]
+    same: frozenset[str]
+    shared_changed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One small change of the fix's own code.
+
+    Attributes:
+        path: Path in the workspace.
+        line: Line in the fixed file.
+        operator: What was done, such as ``negate_condition``.
+        content: The whole file with the mutation.
+    """
+
+    path: str
+    line: int
+    operator: str
+    content: bytes = field(repr=False)
+
+
+class CodeRules(Protocol):
+    """What the syntax trees of old and new files say. PURE. Content is None where a file is absent."""
+
+    def same_behaviour(self, path: PurePosixPath, old: bytes | None, new: bytes | None) -> bool:
+        """Say whether the two contents run alike: equal but for comments, formatting, docstrings, annotations."""
+        ...
+
+    def changed_tests(self, path: PurePosixPath, old: bytes | None, new: bytes | None) -> ChangedTests:
+        """Compare the tests of one file; a file that does not parse counts as all added."""
+        ...
+
+    def mutants(self, path: PurePosixPath, old: bytes | None, new: bytes, *, limit: int) -> tuple[Mutant, ...]:
+        """Return at most `limit` mutants of the lines that `new` adds to `old`, spread over them, always the same."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentRequest:
+    """What a language needs to make an environment for a candidate.
+
+    Attributes:
+        candidate: What it is for.
+        base_files: Small files of the base tree that describe the project (packaging, requirements, CI), by path.
+        fix_files: The same of the fixed tree: dependencies come from here, since the fixed code must run.
+        test_imports: Top-level modules that test and source files import, for the missing-module repair.
+        workspace_folder: The base tree on this machine, to build the project from; it is not written to.
+        cutoff: No release younger than this, ISO 8601 in UTC; None for no cut-off.
+    """
+
+    candidate: Candidate
+    base_files: Mapping[str, bytes]
+    fix_files: Mapping[str, bytes]
+    test_imports: frozenset[str]
+    workspace_folder: str
+    cutoff: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedEnvironment:
+    """An environment that is installed on this machine, and what building the project left.
+
+    Attributes:
+        environment: The pinned description, as it goes into the task.
+        folders: What a sandbox mounts for it: environment and interpreter, read-only.
+        project_files: What lies at /opt/project, by relative path: metadata, path files, programs.
+        project_executables: Those of `project_files` that carry the executable bit.
+        generated_files: Files that building wrote into the workspace and the tests may need, by path.
+        seconds: Wall-clock seconds per step; 0 for what came from the cache.
+    """
+
+    environment: Environment
+    folders: tuple[Folder, ...]
+    project_files: Mapping[str, bytes]
+    project_executables: frozenset[str] = frozenset()
+    generated_files: Mapping[str, bytes] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class EnvironmentFailedError(Exception):
+    """No rung of the ladder gave an environment. `code` is the reason, the text is the log's end."""
+
+    def __init__(self, code: ReasonCode, log: str) -> None:
+        """Take the closed reason and the end of the log that shows it."""
+        super().__init__(f"{code}: {log[-2000:]}")
+        self.code = code
+        self.log = log
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRun:
+    """One run of a test suite: what the runner reported, and what was seen from outside."""
+
+    __test__ = False
+
+    report: TestReport
+    result: ExecResult
+
+
+class Language(Protocol):
+    """One programming language."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``python``."""
+        ...
+
+    @property
+    def paths(self) -> PathRules:
+        """Which path is what."""
+        ...
+
+    @property
+    def code(self) -> CodeRules:
+        """What syntax trees say."""
+        ...
+
+    async def prepare_environment(self, request: EnvironmentRequest) -> PreparedEnvironment:
+        """Lock, install and build in sandboxes with the network; cached by lock.
+
+        Raises:
+            EnvironmentFailedError: No rung of the ladder worked.
+            BoundaryError: The farm failed.
+        """
+        ...
+
+    async def run_tests(
+        self, sandbox: Sandbox, plan: TestPlan, environment: Environment, *, order_seed: int | None = None
+    ) -> TestRun:
+        """Run the plan's paths once; in file order, or shuffled by the seed."""
+        ...
