@@ -1,0 +1,89 @@
+"""Control groups for one lease, where this user may make them: version 1 and 2.
+
+Where they may not be made (an ordinary user without delegation, a container without a writable hierarchy), limits come
+from rlimits alone, and `envfarm doctor` says so.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class ControlGroups:
+    """The groups of one lease.
+
+    Attributes:
+        folders: All of them; removed by the holder.
+        memory: The one that bounds memory, or None.
+        pids: The one that bounds processes, or None.
+    """
+
+    folders: tuple[Path, ...] = ()
+    memory: Path | None = None
+    pids: Path | None = None
+
+    def join_files(self) -> list[str]:
+        """Return the files to which a process writes 0 to join."""
+        return [str(folder / "cgroup.procs") for folder in self.folders]
+
+    def out_of_memory_kills(self) -> int:
+        """Return how many processes of the groups the kernel ended for want of memory."""
+        if self.memory is None:
+            return 0
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                for line in (self.memory / name).read_text().splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
+
+
+def make_control_groups(name: str, *, memory_bytes: int, process_count: int) -> ControlGroups:
+    """Return new groups with these bounds; empty ones where this user may not make any."""
+    if (_ROOT / "cgroup.controllers").is_file():
+        return _make_unified(name, memory_bytes, process_count)
+    memory = _make(
+        _ROOT / "memory" / name, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
+    )
+    pids = _make(_ROOT / "pids" / name, {"pids.max": process_count})
+    return ControlGroups(tuple(folder for folder in (memory, pids) if folder is not None), memory, pids)
+
+
+def _make_unified(name: str, memory_bytes: int, process_count: int) -> ControlGroups:
+    parent = _own_unified_group()
+    with contextlib.suppress(OSError):
+        (parent / "cgroup.subtree_control").write_text("+memory +pids")
+    bounds = {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": process_count}
+    folder = _make(parent / name, bounds)
+    if folder is None:
+        return ControlGroups()
+    enabled = (folder / "cgroup.controllers").read_text().split()
+    if "memory" not in enabled and "pids" not in enabled:
+        folder.rmdir()
+        return ControlGroups()
+    return ControlGroups((folder,), folder if "memory" in enabled else None, folder if "pids" in enabled else None)
+
+
+def _own_unified_group() -> Path:
+    """Return where we may make groups: the root's for root, else the parent of our own (it may hold no process)."""
+    if os.geteuid() == 0:
+        return _ROOT
+    with contextlib.suppress(OSError, IndexError):
+        own = Path("/proc/self/cgroup").read_text().strip().rsplit("::", 1)[1].lstrip("/")
+        return (_ROOT / own).parent
+    return _ROOT
+
+
+def _make(folder: Path, bounds: dict[str, int]) -> Path | None:
+    try:
+        folder.mkdir()
+    except OSError:
+        return None
+    for file, value in bounds.items():
+        with contextlib.suppress(OSError):  # memsw and swap are missing where the kernel counts no swap
+            (folder / file).write_text(str(value))
+    return folder

@@ -1,0 +1,104 @@
+"""The bubblewrap command line of one command in a jail. PURE: what of the host exists is told by the caller.
+
+Covered: no namespace is shared but, on request, the network's; no capability; an ordinary identity; a root that is
+read-only but for the lease's own tmpfs; of /etc only what programs need to start; no variable of the driver's.
+
+Not covered: the kernel is the host's and no system call is filtered; with Network.PUBLIC the host's own network is
+shared, its loopback included; /usr and the interpreter are the host's, readable; a program that exits with 128 + n
+looks like one ended by signal n; a background process ends with the command that started it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from envfarm.records.image import Folder, FolderAccess
+from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, WORKSPACE, LeaseRequest, Network
+
+IDENTITY = "1000"
+"""User and group id inside; outside they are the driver's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What the jail shows of the host.
+
+    Attributes:
+        bubblewrap: Path of the program.
+        system: (source, target) of read-only folders and files that every command sees.
+        links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
+        network: (source, target) that are seen with the network only.
+    """
+
+    bubblewrap: str
+    system: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    network: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxPaths:
+    """Where a holder keeps what a lease writes, in the holder's own mount namespace."""
+
+    box: str
+    copies: tuple[str, ...]
+    """Sources of copy-on-write folders; number n lies at ``BOX/mergedN``."""
+
+    def of(self, folder: Folder) -> str:
+        """Return what is to be mounted for a folder of the request."""
+        if folder.access == FolderAccess.COPY_ON_WRITE:
+            return f"{self.box}/merged{self.copies.index(folder.source)}"
+        return folder.source
+
+
+def lease_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> tuple[str, ...]:
+    """Return the part of the command line that all commands of a lease share."""
+    words = [facts.bubblewrap, "--unshare-all", "--unshare-user", "--disable-userns"]
+    if request.network is Network.PUBLIC:
+        words.append("--share-net")
+    words += ["--uid", IDENTITY, "--gid", IDENTITY, "--hostname", "envfarm", "--die-with-parent", "--new-session"]
+    words += ["--cap-drop", "ALL", "--clearenv"]
+    for target, link in facts.links:
+        words += ["--symlink", target, link]
+    shown = facts.system + (facts.network if request.network is Network.PUBLIC else ())
+    for source, target in shown:
+        words += ["--ro-bind", source, target]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--bind", f"{paths.box}/tmp", "/tmp", "--bind", f"{paths.box}/shm", "/dev/shm"]  # noqa: S108 -- inside
+    words += ["--bind", f"{paths.box}/home", "/home/user"]
+    folders = request.image.folders + request.folders
+    if not any(folder.target == str(WORKSPACE) for folder in folders):
+        words += ["--bind", f"{paths.box}/empty", str(WORKSPACE)]
+    for folder in sorted(folders, key=lambda item: item.target.count("/")):
+        option = "--ro-bind" if folder.access == FolderAccess.READ_ONLY else "--bind"
+        words += [option, paths.of(folder), folder.target]
+    words += ["--remount-ro", "/"]
+    for name, value in base_variables(request.image.environment_variables).items():
+        words += ["--setenv", name, value]
+    return tuple(words)
+
+
+def command_arguments(
+    lease: Sequence[str], argv: Sequence[str], *, cwd: PurePosixPath, env: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the whole command line for one command of a lease."""
+    words = [*lease]
+    for name, value in env.items():
+        words += ["--setenv", name, value]
+    return (*words, "--chdir", str(cwd), "--", *argv)
+
+
+def base_variables(image: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that every command has; the image's own win."""
+    path = f"{ENVIRONMENT}/bin:{PROJECT}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    return {"PATH": path, "HOME": "/home/user", "LANG": "C.UTF-8", "TMPDIR": "/tmp"} | dict(image)  # noqa: S108
+
+
+def program_status(exit_code: int, stderr: bytes) -> int:
+    """Return 127 or 126 where bubblewrap says that it could not run the program, else the code itself."""
+    if exit_code != 1 or not stderr.startswith(b"bwrap: "):
+        return exit_code
+    line = stderr.split(b"\n", 1)[0]
+    if line.startswith(b"bwrap: execvp"):
+        return 127 if line.endswith(b"No such file or directory") else 126
+    return 126 if line.startswith(b"bwrap: Can't chdir") else exit_code
