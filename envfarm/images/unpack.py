@@ -1,0 +1,104 @@
+"""Unpacks a task's archives into folders of the cache; whatever they hold, nothing is written outside of them."""
+
+import hashlib
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from envfarm.errors import Attribution, ImageBuildError, TaskError
+
+
+def unpack_archive(name: str, data: bytes, folder: Path) -> None:
+    """Unpack a .tar.xz into an empty folder; links may point anywhere, but nothing is written through one.
+
+    Raises:
+        TaskError: It is damaged, or holds something that no task needs: devices, hard links, paths out of it.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:*", errors="surrogateescape") as archive:
+            for member in archive:
+                _write_member(name, archive, member, folder)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        message = f"{name}: this archive is damaged ({error}): get the task again"
+        raise TaskError(message) from error
+    except _lzma_error() as error:
+        message = f"{name}: this archive is damaged ({error}): get the task again"
+        raise TaskError(message) from error
+
+
+def _lzma_error() -> type[Exception]:
+    import lzma
+
+    return lzma.LZMAError
+
+
+def _write_member(name: str, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        message = f"{name}: the archive holds the path {member.name!r}, which leads out of it"
+        raise TaskError(message)
+    target = folder / path
+    parent = folder
+    for part in path.parts[:-1]:
+        parent /= part
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            message = f"{name}: the archive writes through {parent.relative_to(folder)}, which is no folder"
+            raise TaskError(message)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if member.isdir():
+        target.mkdir(exist_ok=True)
+    elif member.issym():
+        target.symlink_to(member.linkname)
+    elif member.isreg():
+        content = archive.extractfile(member)
+        with target.open("xb") as file:
+            shutil.copyfileobj(content, file) if content is not None else None
+        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    else:
+        message = f"{name}: the archive holds {member.name!r}, which is neither a file, a folder nor a link"
+        raise TaskError(message)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path, *, executables: frozenset[str] = frozenset()) -> None:
+    """Write files below a folder."""
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o755 if path in executables else 0o644)
+
+
+class FolderCache:
+    """Folders made once from bytes, under a digest of those bytes; each appears by one rename."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder that holds them."""
+        self._root = root
+
+    def path_of(self, *parts: bytes) -> Path:
+        """Return where the folder made from these bytes lies, or would."""
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return self._root / digest.hexdigest()[:32]
+
+    def begin(self) -> Path:
+        """Return a new folder to fill; finish it with `keep`."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._root, prefix=".partial-"))
+        folder.chmod(0o755)
+        return folder
+
+    def keep(self, partial: Path, folder: Path) -> Path:
+        """Make the filled folder appear as `folder`, unless another process was quicker."""
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not folder.is_dir():
+                message = f"{folder} cannot be made: {error}"
+                raise ImageBuildError(message, attribution=Attribution.FARM) from error
+        return folder
