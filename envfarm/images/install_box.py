@@ -19,7 +19,7 @@ from envfarm.sandbox.contract import ExecResult, LeaseRequest, Limits, Network, 
 
 UV = "/opt/uv"
 _CACHE = "/opt/uv-cache"
-_INSTALL_LIMITS = Limits(process_count=2048, output_bytes=4 << 20)
+_INSTALL_LIMITS = Limits(process_count=2048, output_bytes=64 << 20)
 _QUOTED_LOG_BYTES = 20_000
 
 

@@ -85,19 +85,24 @@ class EnvironmentRequest:
 
     Attributes:
         candidate: What it is for.
-        base_files: Small files of the base tree that describe the project (packaging, requirements, CI), by path.
-        fix_files: The same of the fixed tree: dependencies come from here, since the fixed code must run.
-        test_imports: Top-level modules that test and source files import, for the missing-module repair.
+        project: The distribution's own name; it is never among its dependencies.
+        project_files: Files of the fixed tree that `Language.describes_project` names, by path: dependencies come from
+            here, since the fixed code must run.
+        test_files: The candidate's test files and every conftest file as they are after the fix, by path.
+        workspace_paths: All paths of the base tree.
         workspace_folder: The base tree on this machine, to build the project from; it is not written to.
-        cutoff: No release younger than this, ISO 8601 in UTC; None for no cut-off.
+        committed_at: The fix's committer time, seconds since the epoch.
+        cutoff: Whether no release younger than the fix is taken.
     """
 
     candidate: Candidate
-    base_files: Mapping[str, bytes]
-    fix_files: Mapping[str, bytes]
-    test_imports: frozenset[str]
+    project: str
+    project_files: Mapping[str, bytes]
+    test_files: Mapping[str, bytes]
+    workspace_paths: frozenset[str]
     workspace_folder: str
-    cutoff: str | None
+    committed_at: int
+    cutoff: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +162,10 @@ class Language(Protocol):
     @property
     def code(self) -> CodeRules:
         """What syntax trees say."""
+        ...
+
+    def describes_project(self, path: PurePosixPath) -> bool:
+        """Say whether the file tells how the project is built, what it needs, or how it is tested."""
         ...
 
     async def prepare_environment(self, request: EnvironmentRequest) -> PreparedEnvironment:
