@@ -1,6 +1,7 @@
 """Python environments: from a candidate's files to an installed, pinned environment with the project in it."""
 
 import hashlib
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from envfarm.images.install_box import open_install_box
 from envfarm.images.interpreters import Interpreter, bring_interpreter
 from envfarm.records.image import Folder, FolderAccess
 from envfarm.records.task import Environment, EnvironmentStep
-from envfarm.sandbox.contract import ENVIRONMENT, WORKSPACE, SandboxProvider
+from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, WORKSPACE, SandboxProvider
 from task_miner.environment.ladder import build_rungs, choose_minors, exact_cutoff, month_cutoff
 from task_miner.environment.lock import RECIPE_VERSION, Lock, LockFailedError, LockRequest, make_lock, read_lock
 from task_miner.environment.modules import missing_requirements
@@ -183,14 +184,16 @@ class PythonEnvironments:
             return known
         mounted = [folder for folder in folders if folder.target == str(ENVIRONMENT)]
         workspace = Folder(source=request.workspace_folder, target=str(WORKSPACE), access=FolderAccess.COPY_ON_WRITE)
-        async with open_install_box(
-            self._provider,
-            cache_folder=self._cache_folder,
-            cache_domain=self._cache_domain,
-            interpreter=interpreter,
-            folders=[*mounted, workspace],
-        ) as box:
-            return await build_project(box, build, cache_folder=self._cache_folder)
+        with tempfile.TemporaryDirectory(prefix="envfarm-project-") as scratch:
+            project = Folder(source=scratch, target=str(PROJECT), access=FolderAccess.READ_WRITE)
+            async with open_install_box(
+                self._provider,
+                cache_folder=self._cache_folder,
+                cache_domain=self._cache_domain,
+                interpreter=interpreter,
+                folders=[*mounted, workspace, project],
+            ) as box:
+                return await build_project(box, build, cache_folder=self._cache_folder)
 
     def _site_packages(self, environment: Environment) -> Path:
         return self._store.path_of(environment) / "lib" / f"python{environment.interpreter}" / "site-packages"
