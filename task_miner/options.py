@@ -1,7 +1,8 @@
 """What a run of the miner is asked for, and the version of the rules that it judges by. PURE."""
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 RULES_VERSION = "1"
@@ -56,3 +57,8 @@ class MineOptions:
             f"{self.test_timeout_seconds:g}",
         )
         return f"{RULES_VERSION}-{hashlib.sha256('/'.join(told).encode()).hexdigest()[:12]}"
+
+    def as_fact(self) -> str:
+        """Return the options as JSON, without where this run keeps its files."""
+        told = {name: value for name, value in asdict(self).items() if name not in {"out", "cache_folder"}}
+        return json.dumps(told | {"issues": str(self.issues) if self.issues else None}, sort_keys=True)

@@ -1,0 +1,157 @@
+"""One candidate's way from its commit to a published task: the stages after the screen, in order.
+
+Each stage ends in a row of the ledger. What a stage found out is kept in the output folder's state before its row is
+written, so that a run killed in the gate goes on with the gate. Environments, locks and clones have caches of their
+own. Nothing appears under ``tasks/`` but by one rename of a whole folder.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from envfarm.errors import BoundaryError, RepositoryError
+from envfarm.records.task import TaskPackage
+from envfarm.sandbox.contract import SandboxProvider
+from task_miner.issues_file import IssueBook
+from task_miner.languages.contract import EnvironmentFailedError, Language, PreparedEnvironment
+from task_miner.ledger import Ledger, StageRow
+from task_miner.options import MineOptions
+from task_miner.output_folder import OutputFolder, as_folder_error
+from task_miner.reasons import RETRIED_BY_THEMSELVES, ReasonCode, Stage
+from task_miner.report import Observer
+from task_miner.sources import Source
+from task_miner.unit import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What all candidates of a run share.
+
+    Attributes:
+        options: What was asked for.
+        source: The repository.
+        folder: The output folder.
+        ledger: Its ledger.
+        language: The language of the project.
+        provider: Leases the sandboxes.
+        observer: Is told what goes on.
+        issues: Issues and pull requests from a dump; empty without one.
+        boxes: Bounds the boxes that run at one time.
+    """
+
+    options: MineOptions
+    source: Source
+    folder: OutputFolder
+    ledger: Ledger
+    language: Language
+    provider: SandboxProvider
+    observer: Observer
+    issues: IssueBook
+    boxes: anyio.CapacityLimiter
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEnd:
+    """How a stage ended.
+
+    Attributes:
+        code: OK, or why the candidate fell.
+        detail: One line for people.
+        log: Text of the stage's log.
+        bytes: Bytes that it left on disk.
+    """
+
+    code: ReasonCode = ReasonCode.OK
+    detail: str = ""
+    log: str = ""
+    bytes: int = 0
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What is known of a candidate so far; each stage adds to it."""
+
+    candidate: Candidate
+    scratch: Path
+    prepared: PreparedEnvironment | None = None
+    package: TaskPackage | None = None
+
+
+StageWork = Callable[[Workshop, "Work"], Awaitable[StageEnd]]
+
+
+def settled_code(rows: tuple[StageRow, ...], rules: str, task_folder: Path) -> ReasonCode | None:
+    """Return what an earlier run said of a candidate, if it is final under the same rules."""
+    for row in reversed(rows):
+        if row.rules != rules or row.code in RETRIED_BY_THEMSELVES:
+            continue
+        if row.code is not ReasonCode.OK:
+            return row.code
+        if row.stage is Stage.PUBLISH and task_folder.is_dir():
+            return ReasonCode.OK
+    return None
+
+
+async def run_candidate(shop: Workshop, candidate: Candidate) -> ReasonCode:
+    """Take a candidate through all stages and return why it fell, or OK once its task is published.
+
+    A failure of the farm's own becomes the code FARM_ERROR, which the next run takes again. A user error (a full disk,
+    a missing tool) passes: it would befall every candidate. Cancellation leaves ended stages in the ledger.
+    """
+    scratch_root = shop.options.cache_folder / "scratch"
+    scratch_root.mkdir(parents=True, exist_ok=True)
+    work = Work(
+        candidate=candidate, scratch=Path(tempfile.mkdtemp(dir=scratch_root, prefix=f"{candidate.candidate_id}-"))
+    )
+    try:
+        for stage, do in STAGES:
+            end = await _run_stage(shop, work, stage, do)
+            if end.code is not ReasonCode.OK:
+                if end.code not in RETRIED_BY_THEMSELVES:
+                    shop.folder.drop_state(candidate.candidate_id)
+                return end.code
+    finally:
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(work.scratch, ignore_errors=True), abandon_on_cancel=False)
+    shop.folder.drop_state(candidate.candidate_id)
+    return ReasonCode.OK
+
+
+async def _run_stage(shop: Workshop, work: Work, stage: Stage, do: StageWork) -> StageEnd:
+    candidate_id = work.candidate.candidate_id
+    shop.observer.on_stage(candidate_id, stage)
+    started = time.monotonic()
+    try:
+        end = await do(shop, work)
+    except EnvironmentFailedError as error:
+        end = StageEnd(code=error.code, detail=_last_line(error.log), log=error.log)
+    except RepositoryError as error:
+        end = StageEnd(code=ReasonCode.OBJECT_MISSING, detail=str(error), log=str(error))
+    except BoundaryError as error:
+        end = StageEnd(code=ReasonCode.FARM_ERROR, detail=f"{error.code}: {error}", log=f"{error.code}: {error}")
+    except OSError as error:
+        raise as_folder_error(shop.folder.path, error) from error
+    row = StageRow(
+        candidate_id=candidate_id,
+        stage=stage,
+        code=end.code,
+        detail=end.detail[:500],
+        seconds=round(time.monotonic() - started, 3),
+        bytes=end.bytes,
+        log=shop.folder.write_log(candidate_id, stage, end.log) if end.log else "",
+        rules=shop.options.rules(),
+        source=shop.source.key,
+    )
+    shop.ledger.put([row])
+    shop.observer.on_row(row)
+    return end
+
+
+def _last_line(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
