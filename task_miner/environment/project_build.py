@@ -96,24 +96,29 @@ def read_built(request: BuildRequest, *, cache_folder: Path) -> BuiltProject | N
 
 
 async def build_project(box: InstallBox, request: BuildRequest, *, cache_folder: Path) -> BuiltProject:
-    """Return what installing the project leaves; where it cannot be installed, a path file alone."""
-    variables = dict.fromkeys(_PRETENDING, request.version)
-    arguments = (
-        *("pip", "install", "--quiet", "--no-deps", "--python", request.python, "--target", str(PROJECT)),
-        *(("--exclude-newer", request.cutoff) if request.cutoff else ()),
-        *("--editable", str(WORKSPACE)),
-    )
+    """Return what installing the project leaves; where it cannot be installed, a path file alone.
+
+    Build tools as old as the commit come first; tools of today where those cannot do it (an editable install is younger
+    than many commits). Tools leave metadata only, so their age does not change what the code does.
+    """
     mark = await box.sandbox.exec(
         [request.python, "-I", "-c", "import time; print(time.time() - 0.05)"], timeout_seconds=60
     )
-    result = await box.uv(*arguments, env=variables)
-    if result.exit_code == 0:
-        told = tuple(word for word in arguments if word not in {"--python", request.python})
-        step = EnvironmentStep(command=("uv", *told), reason="install the project itself, editable")
-        built = await _collect(box, request, mark.stdout.decode().strip(), step)
+    log: list[str] = []
+    for cutoff in dict.fromkeys((request.cutoff, None)):
+        arguments = _install_arguments(request, cutoff)
+        result = await box.uv(*arguments, env=dict.fromkeys(_PRETENDING, request.version))
+        if result.exit_code == 0:
+            told = tuple(word for word in arguments if word not in {"--python", request.python})
+            reason = f"install the project itself, editable, with build tools as of {cutoff or 'today'}"
+            step = EnvironmentStep(command=("uv", *told), reason=reason)
+            built = await _collect(box, request, mark.stdout.decode().strip(), step)
+            break
+        log = [line for line in box.log_of(result).splitlines() if line.strip()]
     else:
-        log = box.log_of(result).strip().splitlines() or ["no reason given"]
-        step = EnvironmentStep(command=("path-file",), reason=f"the project cannot be installed: {log[-1][:200]}")
+        step = EnvironmentStep(
+            command=("path-file",), reason=f"the project cannot be installed: {' '.join(log[-3:])[:300]}"
+        )
         built = BuiltProject(
             project_files={"project.pth": f"{_source_root(request.paths)}\n".encode()},
             executables=frozenset(),
@@ -122,6 +127,14 @@ async def build_project(box: InstallBox, request: BuildRequest, *, cache_folder:
         )
     write_atomically(_path(request, cache_folder), msgspec.msgpack.encode(built))
     return built
+
+
+def _install_arguments(request: BuildRequest, cutoff: str | None) -> tuple[str, ...]:
+    return (
+        *("pip", "install", "--quiet", "--no-deps", "--python", request.python, "--target", str(PROJECT)),
+        *(("--exclude-newer", cutoff) if cutoff else ()),
+        *("--editable", str(WORKSPACE)),
+    )
 
 
 async def _collect(box: InstallBox, request: BuildRequest, mark: str, step: EnvironmentStep) -> BuiltProject:
