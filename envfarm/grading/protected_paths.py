@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 
 def matches(path: PurePosixPath | str, patterns: Iterable[str]) -> bool:
-    """Say whether any of the patterns names the path; a path is taken as relative, ``.`` and ``//`` count for nothing."""
+    """Say whether any of the patterns names the relative path; ``.`` and ``//`` in it count for nothing."""
     text = "".join(f"{segment}/" for segment in _segments(str(path)))
     return bool(text) and _compile(tuple(patterns)).fullmatch(text) is not None
 
