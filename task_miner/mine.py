@@ -6,7 +6,8 @@ loop's thread alone. Ctrl-C and cancellation end every box and leave a ledger th
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from envfarm.formats.harbor import read_package
-from envfarm.plugins import load_plugin
+from envfarm.sandbox.contract import SandboxProvider
 
 from envfarm.errors import TaskError
 from envfarm.images import EnvironmentStore
@@ -44,8 +45,7 @@ class _Tally:
 
 async def mine(
     options: MineOptions,
-    provider_name: str,
-    provider_options: Mapping[str, object],
+    open_provider: Callable[[], AbstractAsyncContextManager[SandboxProvider]],
     observer: Observer,
     stop: anyio.Event | None = None,
 ) -> MineReport:
@@ -53,8 +53,7 @@ async def mine(
 
     Args:
         options: What is asked for.
-        provider_name: Entry-point name of the sandbox provider.
-        provider_options: Its options.
+        open_provider: Opens the provider of sandboxes for the length of the run.
         observer: Is told what goes on.
         stop: Ends the run early when it is set (Ctrl-C, say); what is done is kept.
 
@@ -72,8 +71,7 @@ async def mine(
         )
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
         issues = read_issues(options.issues) if options.issues else IssueBook.empty()
-        open_provider = load_plugin("envfarm.sandboxes", provider_name)
-        async with open_provider(provider_options) as provider:
+        async with open_provider() as provider:
             store = EnvironmentStore(options.cache_folder, provider)
             language = PythonLanguage(
                 provider=provider, store=store, cache_folder=options.cache_folder, cache_domain=source.key

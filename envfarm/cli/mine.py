@@ -131,6 +131,7 @@ def _mine_and_tell(options: MineOptions, settings: Settings, *, json_: bool) -> 
 
 async def _mine_until_interrupted(options: MineOptions, settings: Settings, progress: MiningProgress) -> MineReport:
     stop = anyio.Event()
+    open_provider = load_sandbox_factory(settings.sandbox.provider)
 
     async def watch() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -140,7 +141,7 @@ async def _mine_until_interrupted(options: MineOptions, settings: Settings, prog
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        report = await mine(options, settings.sandbox.provider, settings.sandbox.options, progress, stop)
+        report = await mine(options, partial(open_provider, settings.sandbox.options), progress, stop)
         group.cancel_scope.cancel()
     return report
 
