@@ -17,7 +17,7 @@ _PLACE = "/tmp/envfarm-apply"  # noqa: S108 -- inside the box, before anything o
 _SCRIPT = f"""
 mkdir {_PLACE} {_PLACE}/objects {_PLACE}/refs {_PLACE}/info || exit {_SETUP_FAILED}
 echo 'ref: refs/heads/none' > {_PLACE}/HEAD || exit {_SETUP_FAILED}
-echo '* !text !eol !filter !ident !working-tree-encoding !whitespace !merge' > {_PLACE}/info/attributes || exit {_SETUP_FAILED}
+echo '* !text !eol !filter !ident !working-tree-encoding !whitespace' > {_PLACE}/info/attributes || exit {_SETUP_FAILED}
 git apply -p1 --whitespace=nowarn -
 status=$?
 rm -rf {_PLACE}
