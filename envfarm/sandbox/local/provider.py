@@ -40,7 +40,7 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
         MissingToolError: bubblewrap is not installed.
     """
     if options:
-        message = f"the local sandbox has no option {sorted(options)[0]!r}: remove it from [sandbox.options]"
+        message = f"the local sandbox has no option {min(options)!r}: remove it from [sandbox.options]"
         raise SettingsError(message)
     folder = Path(tempfile.mkdtemp(prefix="envfarm-jail-"))
     try:
@@ -64,6 +64,17 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
                     await anyio.to_thread.run_sync(keeper.wait)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _as_raised() -> AsyncIterator[None]:
+    """Let the one error of a task group pass as it was raised: who leases sees no group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise
 
 
 class LocalProvider:
@@ -92,11 +103,11 @@ class LocalProvider:
         )
         channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with channel:
-            channel.setblocking(False)
+            channel.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
             paths = self._ask_for_holder(request, groups, theirs)
             await self._wait_until_ready(channel)
             sandbox = LocalSandbox(channel, lease_arguments(self._facts, request, paths), request.limits, groups)
-            async with anyio.create_task_group() as group:
+            async with _as_raised(), anyio.create_task_group() as group:
                 group.start_soon(sandbox.listen)
                 try:
                     yield sandbox
