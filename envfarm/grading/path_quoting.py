@@ -33,10 +33,11 @@ def read_quoted(data: bytes) -> tuple[str, bytes] | None:
     return to_text(_ESCAPE.sub(_unescape, match.group(1))), data[match.end() :]
 
 
-def quote(path: str) -> bytes:
-    """Return the path as git writes it with ``core.quotePath`` off: between quotes only where it has to be."""
+def quote(path: str, *, always: bool = False) -> bytes:
+    """Return the path as git writes it with ``core.quotePath`` off: between quotes where it has to be, or always."""
     data = to_bytes(path)
-    if all(byte >= _FIRST_PRINTABLE and byte != _DELETE and byte not in {34, 92} for byte in data):
+    plain = all(byte >= _FIRST_PRINTABLE and byte != _DELETE and byte not in {34, 92} for byte in data)
+    if plain and not always:
         return data
     return b'"' + b"".join(_escape(byte) for byte in data) + b'"'
 

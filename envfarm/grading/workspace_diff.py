@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from envfarm.errors import MissingToolError, UserError
-from envfarm.grading.path_quoting import to_bytes
+from envfarm.grading.path_quoting import quote
 
 _LEFT_OUT_FOLDERS = frozenset(
     {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".nox"}
@@ -70,9 +70,13 @@ def _walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _LEFT_OUT_FOLDERS:
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")
-        elif entry.name != ".git" and not entry.name.endswith(_LEFT_OUT_SUFFIXES):
-            if entry.is_symlink() or entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name, entry
+        elif _counts(entry):
+            yield prefix + entry.name, entry
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    left_out = entry.name == ".git" or entry.name.endswith(_LEFT_OUT_SUFFIXES)
+    return not left_out and (entry.is_symlink() or entry.is_file(follow_symlinks=False))
 
 
 def _same(old: os.DirEntry[str] | None, new: os.DirEntry[str] | None) -> bool:
@@ -93,7 +97,7 @@ def _mode(facts: os.stat_result) -> bytes:
 def _read(entry: os.DirEntry[str]) -> _Entry:
     """Read a file or a link's target; a file that became something else meanwhile is an error, never followed."""
     if entry.is_symlink():
-        return _Entry(_LINK, os.fsencode(os.readlink(entry.path)))
+        return _Entry(_LINK, os.fsencode(Path(entry.path).readlink()))
     descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
@@ -112,10 +116,8 @@ def _run_git_diff(old: dict[str, _Entry], new: dict[str, _Entry]) -> bytes:
 def _commit(name: str, files: dict[str, _Entry]) -> bytes:
     parts = [b"commit refs/heads/%s\ncommitter envfarm <envfarm> 0 +0000\ndata 0\n" % name.encode()]
     for path, entry in files.items():
-        escaped = b"".join(
-            b"\\%03o" % byte if byte < 32 or byte in {34, 92} else bytes([byte]) for byte in to_bytes(path)
-        )  # noqa: PLR2004 -- the quote and the backslash
-        parts.append(b'M %s inline "%s"\ndata %d\n%s\n' % (entry.mode, escaped, len(entry.content), entry.content))
+        name = quote(path, always=True)
+        parts.append(b"M %s inline %s\ndata %d\n%s\n" % (entry.mode, name, len(entry.content), entry.content))
     return b"".join(parts)
 
 
