@@ -16,10 +16,9 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from envfarm.formats.harbor import read_package
-from envfarm.sandbox.contract import SandboxProvider
 
 from envfarm.errors import TaskError
-from envfarm.images import EnvironmentStore
+from envfarm.sandbox.contract import SandboxProvider
 from task_miner.candidate_run import Workshop, run_candidate, settled_code
 from task_miner.issues_file import IssueBook, read_issues
 from task_miner.languages.python import PythonLanguage
@@ -72,10 +71,7 @@ async def mine(
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
         issues = read_issues(options.issues) if options.issues else IssueBook.empty()
         async with open_provider() as provider:
-            store = EnvironmentStore(options.cache_folder, provider)
-            language = PythonLanguage(
-                provider=provider, store=store, cache_folder=options.cache_folder, cache_domain=source.key
-            )
+            language = PythonLanguage(provider=provider, cache_folder=options.cache_folder, cache_domain=source.key)
             shop = Workshop(
                 options=options,
                 source=source,

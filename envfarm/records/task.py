@@ -189,6 +189,9 @@ class StageRun(Part, frozen=True, kw_only=True):
     """None for file order."""
     outcomes: dict[str, str]
     collection_errors: tuple[str, ...] = ()
+    """Paths of files that could not be collected."""
+    session_ended: bool = True
+    timed_out: bool = False
 
 
 class ValidationRecord(Record, frozen=True, kw_only=True, tag="envfarm.validation/1"):

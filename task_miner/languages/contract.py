@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from envfarm_verifiers.test_run import TestRun
+
 from envfarm.records.image import Folder
 from envfarm.records.task import Environment, TestPlan
-from envfarm.records.test_report import TestReport
-from envfarm.sandbox.contract import ExecResult, Sandbox
+from envfarm.sandbox.contract import Sandbox
 from task_miner.reasons import ReasonCode
 from task_miner.unit import Candidate, PathRole
 
@@ -137,13 +138,18 @@ class EnvironmentFailedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestRun:
-    """One run of a test suite: what the runner reported, and what was seen from outside."""
+class Selection:
+    """Which tests of a plan are run, and in which order.
 
-    __test__ = False
+    Attributes:
+        order_seed: Shuffles; None for file order.
+        only_ids: Only these; empty for all.
+        stop_ids: End the run once one of these has not passed.
+    """
 
-    report: TestReport
-    result: ExecResult
+    order_seed: int | None = None
+    only_ids: tuple[str, ...] = ()
+    stop_ids: tuple[str, ...] = ()
 
 
 class Language(Protocol):
@@ -164,6 +170,10 @@ class Language(Protocol):
         """What syntax trees say."""
         ...
 
+    def runnable_tests(self, paths: frozenset[str], candidate: Candidate) -> tuple[str, ...]:
+        """Return the test files to run for a candidate, of all paths of the fixed tree; sorted."""
+        ...
+
     def describes_project(self, path: PurePosixPath) -> bool:
         """Say whether the file tells how the project is built, what it needs, or how it is tested."""
         ...
@@ -178,7 +188,7 @@ class Language(Protocol):
         ...
 
     async def run_tests(
-        self, sandbox: Sandbox, plan: TestPlan, environment: Environment, *, order_seed: int | None = None
+        self, sandbox: Sandbox, plan: TestPlan, environment: Environment, selection: Selection
     ) -> TestRun:
-        """Run the plan's paths once; in file order, or shuffled by the seed."""
+        """Run the plan's paths once, as the selection says."""
         ...
