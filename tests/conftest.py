@@ -1,0 +1,24 @@
+"""Fixtures of more than one folder; what they need is imported when a test asks for them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.data.tiny.task import TinyTask
+
+
+@pytest.fixture(scope="session")
+def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> "TinyTask":
+    """A tiny real task that can be graded at once; see tests/data/tiny/task.py."""
+    path = Path(__file__).with_name("data") / "tiny" / "task.py"
+    spec = importlib.util.spec_from_file_location("tiny_task_of_tests", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    task: TinyTask = module.make_tiny_task(tmp_path_factory.mktemp("tiny"))
+    return task
