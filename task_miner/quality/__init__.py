@@ -1,0 +1,1 @@
+"""What has to hold before a task is published: the gate, the leak audit, the mutation score."""
