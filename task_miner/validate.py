@@ -142,7 +142,7 @@ class _Runs:
             self.log.append(f"  no end of session; standard error: {result.stderr[-1500:].decode('utf-8', 'replace')}")
         if stage == BEFORE:
             self.messages |= {name: detail.message for name, detail in report.details.items()}
-            self.messages |= {path: text for path, text in report.collection_errors.items()}
+            self.messages |= report.collection_errors
         if stage == AFTER and not shuffled:
             failing = [(name, detail) for name, detail in report.details.items() if report.outcomes[name] != "skipped"]
             self.log += [f"  {name}: {detail.message[-300:]}" for name, detail in failing[:5]]

@@ -48,10 +48,11 @@ async def score_mutants(request: MutationRequest) -> MutationScore:
     Raises:
         BoundaryError: A box could not be had.
     """
-    survivors = []
-    for mutant in request.mutants:
-        if not await _is_killed(request, mutant):
-            survivors.append(f"{mutant.path}:{mutant.line}: {mutant.operator}")
+    survivors = [
+        f"{mutant.path}:{mutant.line}: {mutant.operator}"
+        for mutant in request.mutants
+        if not await _is_killed(request, mutant)
+    ]
     tried = len(request.mutants)
     return MutationScore(mutants=tried, killed=tried - len(survivors), survivors=tuple(survivors[:_MOST_SURVIVORS]))
 
