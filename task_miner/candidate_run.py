@@ -8,82 +8,19 @@ own. Nothing appears under ``tasks/`` but by one rename of a whole folder.
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from envfarm.errors import BoundaryError, RepositoryError
-from envfarm.records.task import TaskPackage
-from envfarm.sandbox.contract import SandboxProvider
-from task_miner.issues_file import IssueBook
-from task_miner.languages.contract import EnvironmentFailedError, Language, PreparedEnvironment
-from task_miner.ledger import Ledger, StageRow
-from task_miner.options import MineOptions
-from task_miner.output_folder import OutputFolder, as_folder_error
+from task_miner.candidate_work import StageEnd, StageWork, Work, Workshop
+from task_miner.languages.contract import EnvironmentFailedError
+from task_miner.ledger import StageRow
+from task_miner.output_folder import as_folder_error
 from task_miner.reasons import RETRIED_BY_THEMSELVES, ReasonCode, Stage
-from task_miner.report import Observer
-from task_miner.sources import Source
+from task_miner.stages import STAGES
 from task_miner.unit import Candidate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """What all candidates of a run share.
-
-    Attributes:
-        options: What was asked for.
-        source: The repository.
-        folder: The output folder.
-        ledger: Its ledger.
-        language: The language of the project.
-        provider: Leases the sandboxes.
-        observer: Is told what goes on.
-        issues: Issues and pull requests from a dump; empty without one.
-        boxes: Bounds the boxes that run at one time.
-    """
-
-    options: MineOptions
-    source: Source
-    folder: OutputFolder
-    ledger: Ledger
-    language: Language
-    provider: SandboxProvider
-    observer: Observer
-    issues: IssueBook
-    boxes: anyio.CapacityLimiter
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageEnd:
-    """How a stage ended.
-
-    Attributes:
-        code: OK, or why the candidate fell.
-        detail: One line for people.
-        log: Text of the stage's log.
-        bytes: Bytes that it left on disk.
-    """
-
-    code: ReasonCode = ReasonCode.OK
-    detail: str = ""
-    log: str = ""
-    bytes: int = 0
-
-
-@dataclass(kw_only=True)
-class Work:
-    """What is known of a candidate so far; each stage adds to it."""
-
-    candidate: Candidate
-    scratch: Path
-    prepared: PreparedEnvironment | None = None
-    package: TaskPackage | None = None
-
-
-StageWork = Callable[[Workshop, "Work"], Awaitable[StageEnd]]
 
 
 def settled_code(rows: tuple[StageRow, ...], rules: str, task_folder: Path) -> ReasonCode | None:

@@ -15,11 +15,12 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from envfarm.formats.harbor import read_package
 
 from envfarm.errors import TaskError
+from envfarm.formats.harbor import read_package
 from envfarm.sandbox.contract import SandboxProvider
-from task_miner.candidate_run import Workshop, run_candidate, settled_code
+from task_miner.candidate_run import run_candidate, settled_code
+from task_miner.candidate_work import Workshop
 from task_miner.issues_file import IssueBook, read_issues
 from task_miner.languages.python import PythonLanguage
 from task_miner.ledger import Ledger, StageRow, open_ledger
@@ -69,7 +70,7 @@ async def mine(
             lambda: open_source(options.repo, cache_folder=options.cache_folder, report=observer.on_message)
         )
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
-        issues = read_issues(options.issues) if options.issues else IssueBook.empty()
+        issues = read_issues(options.issues) if options.issues else IssueBook()
         async with open_provider() as provider:
             language = PythonLanguage(provider=provider, cache_folder=options.cache_folder, cache_domain=source.key)
             shop = Workshop(

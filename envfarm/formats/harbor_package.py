@@ -75,10 +75,7 @@ def write_package(package: TaskPackage, folder: Path) -> None:
         for path, content in package.files.items():
             target = partial / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            target.write_bytes(content)
             target.chmod(0o755 if path in package.executable else 0o644)
         partial.chmod(0o755)
         if folder.exists():

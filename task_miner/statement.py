@@ -1,0 +1,142 @@
+"""Chooses and cleans the words that a policy is given. PURE.
+
+In order: an issue older than the fix, the pull request's own text, what the commit adds to the changelog, a commit
+message of 40 words or more, and else a description made from how the tests fail on the base. Whatever tells the fix is
+taken out: commit hashes, ``(#N)``, links to the fix, names of hidden tests and of the files that the fix changes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from envfarm.records.task import Statement, StatementSource
+
+MANY_WORDS = 40
+FLAGS = ("short", "generated", "names_function", "has_code", "has_traceback")
+"""All flags; docs/statements.md says what each means."""
+
+_TRAILERS = re.compile(
+    r"^(Signed-off-by|Co-authored-by|Reviewed-by|Acked-by|Tested-by|Change-Id|Cc|Merge-request|See merge request"
+    r"|git-svn-id|cherry picked|\* *Merge)\b.*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?i)[\s,;(]*\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?|refs?|see)\b:?\s+(?:issues?\s+|pr\s+)?"
+    r"(?:(?:[\w.-]+/[\w.-]+)?#|GH-|https?://\S+/)\d+\)?(?:\s*(?:,|and|&)\s*(?:[\w.-]+/[\w.-]+)?#\d+)*"
+)
+_LINK = re.compile(r"https?://[^\s)>\]]*/(?:pull|pulls|commit|commits|compare|merge_requests|issues)/[^\s)>\]]*")
+_NUMBER = re.compile(r"\s*\((?:#|GH-)\d+\)|\s*:(?:issue|pr|pull|gh|user):`[^`]*`|(?<![\w/&])#\d+\b")
+_HASH = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")
+_MERGE_SUBJECT = re.compile(r"\AMerge (pull request #\d+ from \S+|branch .*|remote-tracking .*)\s*")
+_MARKUP = re.compile(r"<!--.*?-->", re.DOTALL)
+_LENGTH_LIMIT = 12_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementMaterial:
+    """What a statement can be made from.
+
+    Attributes:
+        issue: Title and body of a linked issue older than the fix.
+        pull_request: Title and body of the fix's pull request.
+        changelog: Lines that the fix adds to a changelog.
+        message: The commit's message.
+        failures: How deciding tests fail on the base: message by test id.
+        project: The distribution's name.
+        hidden_names: Names of hidden tests: functions, classes and files.
+        fix_paths: Paths that the fix changes.
+    """
+
+    issue: str | None = field(default=None, repr=False)
+    pull_request: str | None = field(default=None, repr=False)
+    changelog: str = ""
+    message: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict, repr=False)
+    project: str = ""
+    hidden_names: frozenset[str] = frozenset()
+    fix_paths: tuple[str, ...] = ()
+
+
+def choose_statement(material: StatementMaterial) -> Statement:
+    """Return the best statement that the material gives; its text is never empty."""
+    offers = (
+        (StatementSource.ISSUE, material.issue, 5),
+        (StatementSource.PULL_REQUEST, material.pull_request, 12),
+        (StatementSource.CHANGELOG, material.changelog, 5),
+        (StatementSource.COMMIT_MESSAGE, _MERGE_SUBJECT.sub("", material.message), MANY_WORDS),
+    )
+    for source, offer, least_words in offers:
+        text = clean(offer or "", material)
+        if len(text.split()) >= least_words:
+            return _finished(source, text, material)
+    return _finished(StatementSource.TEST_REPORT, _from_failures(material), material)
+
+
+def clean(text: str, material: StatementMaterial) -> str:
+    """Return the text without whatever tells the fix or the hidden tests."""
+    for pattern in (_MARKUP, _TRAILERS, _CLOSING, _LINK, _NUMBER, _HASH):
+        text = pattern.sub("", text)
+    names = set(material.hidden_names)
+    for path in material.fix_paths:
+        names |= {path, PurePosixPath(path).name} if "." in PurePosixPath(path).name else {path}
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"`*(?<![\w.]){re.escape(name)}(?!\w)(::\w+)*`*", "the code", text)
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()[:_LENGTH_LIMIT]
+
+
+def _finished(source: StatementSource, body: str, material: StatementMaterial) -> Statement:
+    heading = {
+        StatementSource.ISSUE: f"Resolve this issue of {material.project}:",
+        StatementSource.PULL_REQUEST: f"Make this change to {material.project}:",
+        StatementSource.CHANGELOG: f"Make {material.project} behave as this entry of its changelog says:",
+        StatementSource.COMMIT_MESSAGE: f"Make this change to {material.project}:",
+        StatementSource.TEST_REPORT: f"Something in {material.project} does not behave as it should:",
+    }[source]
+    task = (
+        "Change the code in /workspace so that it behaves as described. Existing behaviour has to stay as it is. "
+        "Hidden tests decide; changes to tests and to their configuration are not taken over."
+    )
+    return Statement(text=f"{heading}\n\n{body}\n\n{task}\n", source=source, flags=tuple(_flags(source, body)))
+
+
+def _flags(source: StatementSource, body: str) -> Iterable[str]:
+    if len(body.split()) < MANY_WORDS:
+        yield "short"
+    if source is StatementSource.TEST_REPORT:
+        yield "generated"
+    if re.search(r"\b\w+\(\)|`\w+`", body):
+        yield "names_function"
+    if "```" in body or re.search(r"^(    |\t)\S", body, re.MULTILINE):
+        yield "has_code"
+    if "Traceback (most recent call last)" in body:
+        yield "has_traceback"
+
+
+def _from_failures(material: StatementMaterial) -> str:
+    """Describe the failures: what the tests are about in words, and what went wrong where."""
+    parts = []
+    subject = clean(_MERGE_SUBJECT.sub("", material.message).split("\n", 1)[0], material)
+    if len(subject.split()) > 1:
+        parts.append(f"The change is known as: {subject}")
+    for name, message in sorted(material.failures.items())[:8]:
+        about = _in_words(name)
+        errors = [line[1:].strip() for line in message.splitlines() if line.startswith("E ")]
+        told = clean("\n".join(errors[:6]), material)
+        if about:
+            parts.append(f"- {about}" + (f":\n\n      {told.replace(chr(10), chr(10) + '      ')}" if told else ""))
+    if not material.failures:
+        parts.append("What is missing cannot even be imported yet.")
+    return "\n".join(parts)
+
+
+def _in_words(test_id: str) -> str:
+    """Return what a test's name says, as words: never the name itself."""
+    last = test_id.rsplit("::", maxsplit=1)[-1]
+    name, _, parameters = last.partition("[")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"^test_?", "", name)).replace("_", " ").strip()
+    shown = parameters.rstrip("]")
+    if words and shown and len(shown) <= 60 and shown.isprintable():  # noqa: PLR2004 -- longer ids are data
+        return f"{words} (case {shown})"
+    return words
