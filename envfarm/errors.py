@@ -122,3 +122,11 @@ class VerifierError(BoundaryError):
     code = "verifier_error"
     attribution = Attribution.VERIFIER
     retryable = False
+
+
+def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error in nested groups of one, or the innermost group that has several."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner

@@ -16,7 +16,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from envfarm.errors import TaskError
+from envfarm.errors import TaskError, only_error
 from envfarm.formats.harbor import read_package
 from envfarm.sandbox.contract import SandboxProvider
 from task_miner.candidate_run import run_candidate, settled_code
@@ -84,7 +84,10 @@ async def mine(
                 issues=issues,
                 boxes=anyio.CapacityLimiter(options.jobs),
             )
-            await _scan_and_work(shop, tally, stop or anyio.Event())
+            try:
+                await _scan_and_work(shop, tally, stop or anyio.Event())
+            except BaseExceptionGroup as group:
+                raise only_error(group) from group
         return _report(options, folder, ledger, tally, time.monotonic() - started)
 
 
