@@ -116,6 +116,18 @@ def fill_oracle(package: TaskPackage, submission: Submission) -> Submission:
     return msgspec.structs.replace(submission, patch=package.files[FIX_PATCH])
 
 
+def make_unscored(package: TaskPackage, error: BoundaryError, *, phase: str) -> Verdict:
+    """Return the verdict of a failure before there was anything to grade in, such as an image that cannot be made."""
+    failure = Failure(
+        attribution=error.attribution,
+        code=error.code,
+        message=str(error)[:_TOLD_CHARACTERS],
+        retryable=error.retryable,
+        phase=phase,
+    )
+    return Verdict(task_id=package.task.task_id, outcome=Outcome.UNSCORED, failure=failure)
+
+
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()

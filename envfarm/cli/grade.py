@@ -1,0 +1,173 @@
+"""`envfarm grade`: one submission to one task becomes a verdict that says why."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import anyio
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from envfarm.errors import BoundaryError, UserError
+from envfarm.records.submission import Submission, SubmissionKind
+from envfarm.records.verdict import Outcome, Verdict
+from envfarm.records.versioned import encode_line
+
+if TYPE_CHECKING:
+    from envfarm.records.image import Image
+    from envfarm.records.task import TaskPackage
+    from envfarm.sandbox.contract import SandboxProvider
+
+_EXIT_UNSCORED = 1
+_STANDARD_INPUT = "-"
+_EXAMPLES = """Examples:
+
+envfarm grade mined/tasks/tabulate-1a2b3c --oracle
+
+envfarm grade mined/tasks/tabulate-1a2b3c --patch fix.diff --json
+
+git diff | envfarm grade mined/tasks/tabulate-1a2b3c --patch -
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What the command line asks to be graded; exactly one of them."""
+
+    patch: Path | None
+    workspace: Path | None
+    oracle: bool
+    no_op: bool
+
+    def check(self) -> None:
+        given = [self.patch is not None, self.workspace is not None, self.oracle, self.no_op]
+        if sum(given) != 1:
+            message = "say what to grade: exactly one of --patch FILE, --workspace DIR, --oracle, --no-op"
+            raise UserError(message)
+        if self.workspace is not None and not self.workspace.is_dir():
+            message = f"--workspace {self.workspace} is no folder: name a changed copy of the task's workspace"
+            raise UserError(message)
+
+    def read_patch(self) -> bytes:
+        """Return the patch that was handed in; empty where there is none."""
+        if self.patch is None:
+            return b""
+        if str(self.patch) == _STANDARD_INPUT:
+            return sys.stdin.buffer.read()
+        try:
+            return self.patch.read_bytes()
+        except OSError as error:
+            message = f"--patch {self.patch} cannot be read ({error.strerror}): name a file with a unified diff"
+            raise UserError(message) from error
+
+
+def grade_command(
+    task: Annotated[Path, typer.Argument(metavar="TASK", help="A task's folder.")],
+    *,
+    patch: Annotated[
+        Path | None, typer.Option("--patch", metavar="FILE", help="Grade a unified diff; - for standard input.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", metavar="DIR", help="Grade a changed copy of the task's workspace.")
+    ] = None,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Grade the task's own true fix.")] = False,
+    no_op: Annotated[bool, typer.Option("--no-op", help="Grade no change at all.")] = False,
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="Which sandbox to grade in [default: local].")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+) -> None:
+    """Grade one submission to a task: 1.0, or 0.0 with the reason, or no reward where something else failed.
+
+    The submission runs in a fresh sandbox without network. What it changes of the grader's own files (tests,
+    conftest.py, configuration of the runner, start-up files) has no effect.
+
+    Exit code 0: scored; 1: unscored; 2: a user's mistake.
+    """
+    wish = _Wish(patch=patch, workspace=workspace, oracle=oracle, no_op=no_op)
+    wish.check()
+    verdict = anyio.run(_grade, task, wish, sandbox, cache)
+    if json_:
+        sys.stdout.write(encode_line(verdict).decode())
+    else:
+        _print_verdict(Console(), verdict)
+    if verdict.outcome is not Outcome.SCORED:
+        raise typer.Exit(_EXIT_UNSCORED)
+
+
+async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | None) -> Verdict:
+    from envfarm.formats.harbor import read_package
+    from envfarm.grading.grade import grade, make_unscored
+    from envfarm.images import prepare_image
+    from envfarm.plugins import load_plugin
+    from envfarm.settings import load_settings
+
+    settings = load_settings(Path.cwd(), os.environ)
+    package = read_package(task)
+    patch = wish.read_patch()
+    name = sandbox or settings.sandbox.provider
+    options = settings.sandbox.options if name == settings.sandbox.provider else {}
+    open_provider = cast(
+        "Callable[[object], AbstractAsyncContextManager[SandboxProvider]]", load_plugin("envfarm.sandboxes", name)
+    )
+    async with open_provider(options) as provider:
+        try:
+            image = await prepare_image(
+                package,
+                provider=provider,
+                cache_folder=(cache or settings.cache_folder).absolute(),
+                report=Console(stderr=True).print,
+            )
+        except BoundaryError as error:
+            return make_unscored(package, error, phase="image")
+        submission = await _make_submission(wish, patch, package, image)
+        return await grade(package, submission, provider=provider, image=image, retries=settings.grading.retries)
+
+
+async def _make_submission(wish: _Wish, patch: bytes, package: "TaskPackage", image: "Image") -> Submission:
+    from envfarm.grading.workspace_diff import diff_workspace
+    from envfarm.sandbox.contract import WORKSPACE
+
+    kind = SubmissionKind.ORACLE if wish.oracle else SubmissionKind.NO_OP if wish.no_op else SubmissionKind.PATCH
+    if wish.workspace is not None:
+        base = next((folder.source for folder in image.folders if folder.target == str(WORKSPACE)), None)
+        if base is None:
+            message = "--workspace needs a sandbox that keeps workspaces on this machine: hand in --patch FILE instead"
+            raise UserError(message)
+        patch = await diff_workspace(Path(base), wish.workspace)
+    return Submission(task_id=package.task.task_id, kind=kind, patch=patch)
+
+
+def _print_verdict(console: Console, verdict: Verdict) -> None:
+    head = Text(f"{verdict.task_id}  ")
+    if verdict.outcome is Outcome.SCORED:
+        head.append(f"reward {verdict.reward:g}", style="bold green" if verdict.reward else "bold red")
+    else:
+        head.append(str(verdict.outcome).upper(), style="bold yellow")
+    console.print(head)
+    table = Table.grid(padding=(0, 2))
+    for component in verdict.components:
+        is_note = component.evidence.get("role") == "note"
+        if is_note and component.value == 1.0:
+            continue
+        word = Text("note", "cyan") if is_note else Text("ok", "green") if component.value else Text("NO", "red")
+        table.add_row(word, Text(component.name), Text("\n".join(component.rationale.split("; "))))
+        if is_note:
+            for path, what in component.evidence.items():
+                if path != "role":
+                    table.add_row("", "", Text(f"{path}: {what}", style="dim"))
+    console.print(table)
+    if verdict.failure is not None:
+        failure = verdict.failure
+        again = "trying again may help" if failure.retryable else "trying again will not help"
+        console.print(Text(f"{failure.code} while at {failure.phase}, by the {failure.attribution}; {again}"))
+        console.print(Text(failure.message))
+    seconds = ", ".join(f"{name} {value:.2f} s" for name, value in verdict.seconds.items())
+    console.print(Text(seconds, style="dim"))
