@@ -86,11 +86,12 @@ def _git_objects(request: AuditRequest) -> str:
     except RepositoryError as error:
         return f"the repository cannot be read: {error}"
     present = set(listed.decode().split())
-    leaked = sorted(present & (request.fix_objects | request.fix_commits))
-    if leaked:
-        return f"the fix's own object {leaked[0]}"
-    stray = sorted(present - set(reachable.decode().split()))
-    return f"the object {stray[0]}, which the base does not reach" if stray else CLEAN
+    commits = sorted(present & request.fix_commits)
+    if commits:
+        return f"the fix's own commit {commits[0]}"
+    stray = present - set(reachable.decode().split())
+    leaked = sorted(stray & request.fix_objects) or sorted(stray)
+    return f"the object {leaked[0]}, which the base does not reach" if leaked else CLEAN
 
 
 def _git_files(request: AuditRequest) -> str:
