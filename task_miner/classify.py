@@ -5,7 +5,7 @@ here and a test of its own. A test decides only if all runs of a side agree on i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envfarm.records.task import StageRun, TestClass
 from task_miner.languages.contract import ChangedTests
@@ -16,9 +16,18 @@ REQUIRED_TO_PASS = frozenset({TestClass.F2P, TestClass.C2P, TestClass.T2P, TestC
 _UNSTABLE = frozenset({TestClass.FLAKY, TestClass.UNSTABLE_ID, TestClass.ORDER_DEPENDENT})
 _FEW_SKIPS = 5
 
-_COLLECTION_ERROR = "collection_error"
-_CUT = "cut"
-_MISSING = "missing"
+MISSING = "missing"
+"""Outcome of a test that a run does not have."""
+CRASHED = "crashed"
+"""Outcome of the test during which the process died."""
+DUPLICATE = "duplicate"
+"""Outcome of an id that several tests of one run share."""
+_COLLECTION_ERROR, _TIMED_OUT, _CUT_OFF = "collection_error", "timed_out", "cut_off"
+"""What kept a test from having an outcome: its file, the run's time limit, the death of the process."""
+_HIDDEN = frozenset({_COLLECTION_ERROR, _TIMED_OUT, _CUT_OFF})
+_PASSING = frozenset({"passed", "xpassed"})
+"""A test that passes although it is marked to fail had nothing in it that the fix could mend."""
+_BY_CHANCE = {MISSING: TestClass.UNSTABLE_ID, "skipped": TestClass.FLAKY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,10 @@ def classify(
 ) -> Classification:
     """Return the class of every test, and whether they make a task.
 
+    A file that the base cannot collect hides tests that the fix has nothing to do with: those that passed in their old
+    file and are the same by their syntax tree are P2P. Only when nothing else is left that the fix mends, they are C2P:
+    then what the fix mends is that the file can be collected at all.
+
     Args:
         old: The base with its old tests; None where none of the files existed.
         before: The base with the new tests; the last one in random order.
@@ -79,44 +92,59 @@ def classify(
         changed: What the syntax trees say of each test file, by path.
     """
     reason, detail = judge_first_after(after[0])
-    names = {name for run in [*before, *after] for name in run.outcomes}
-    classes = {name: _class_of(name, old, before, after, changed) for name in sorted(names)}
-    found = Classification(classes=classes, reason=ReasonCode.OK)
-    if reason is ReasonCode.OK and not found.ids_of(REQUIRED_TO_PASS):
-        unstable = found.ids_of(_UNSTABLE)
-        if unstable:
-            reason, detail = ReasonCode.ONLY_UNSTABLE, f"what changes is unstable: {', '.join(unstable[:3])}"
-        else:
-            reason, detail = ReasonCode.NO_FAIL_TO_PASS, "every test that passes after the fix passes before it"
-    return Classification(classes=classes, reason=reason, detail=detail)
+    names = sorted({name for run in [*before, *after] for name in run.outcomes})
+    masked = frozenset(name for name in names if _passed_unchanged(name, old, changed))
+    found = Classification(classes=_classes(names, before, after, masked), reason=reason, detail=detail)
+    if reason is not ReasonCode.OK or found.ids_of(REQUIRED_TO_PASS):
+        return found
+    found = replace(found, classes=_classes(names, before, after, frozenset()))
+    if found.ids_of(REQUIRED_TO_PASS):
+        return found
+    unstable = found.ids_of(_UNSTABLE)
+    if unstable:
+        told = f"what changes is unstable: {', '.join(unstable[:3])}"
+        return replace(found, reason=ReasonCode.ONLY_UNSTABLE, detail=told)
+    told = "every test that passes after the fix passes before it"
+    return replace(found, reason=ReasonCode.NO_FAIL_TO_PASS, detail=told)
 
 
-def _class_of(
-    name: str,
-    old: StageRun | None,
-    before: Sequence[StageRun],
-    after: Sequence[StageRun],
-    changed: Mapping[str, ChangedTests],
-) -> TestClass:
-    outcomes = [run.outcomes.get(name, _MISSING) for run in after]
-    if _MISSING in outcomes:
-        return TestClass.UNSTABLE_ID if any(outcome != _MISSING for outcome in outcomes) else TestClass.BROKEN
-    if set(outcomes) != {"passed"}:
-        return _unsteady(outcomes) if "passed" in outcomes else TestClass.BROKEN
-    earlier = [_earlier(name, run) for run in before]
-    if "passed" in earlier:
-        return TestClass.P2P if set(earlier) == {"passed"} else _unsteady(earlier)
-    if _COLLECTION_ERROR in earlier or _CUT in earlier:
-        if _passed_unchanged(name, old, changed):
-            return TestClass.P2P
-        return TestClass.C2P if _COLLECTION_ERROR in earlier else TestClass.T2P
-    if "timeout" in earlier:
+def _classes(
+    names: Sequence[str], before: Sequence[StageRun], after: Sequence[StageRun], masked: frozenset[str]
+) -> dict[str, TestClass]:
+    return {
+        name: _class_of(
+            [_seen(name, run) for run in before], [run.outcomes.get(name, MISSING) for run in after], name in masked
+        )
+        for name in names
+    }
+
+
+def _class_of(earlier: Sequence[str], later: Sequence[str], masked: bool) -> TestClass:  # noqa: FBT001 -- one of three facts
+    """Return the class of one test by what was seen of it in each run of the two sides."""
+    if DUPLICATE in earlier or DUPLICATE in later:
+        return TestClass.UNSTABLE_ID
+    if MISSING in later:
+        gone = set(later) == {MISSING} and MISSING not in earlier
+        return TestClass.BROKEN if gone else TestClass.UNSTABLE_ID
+    if set(later) != {"passed"}:
+        return _unsteady(later) if "passed" in later else TestClass.BROKEN
+    if _PASSING.intersection(earlier):
+        return TestClass.P2P if _PASSING.issuperset(earlier) else _unsteady(earlier)
+    if masked and _HIDDEN.intersection(earlier):
+        return TestClass.P2P
+    return _mended(set(earlier))
+
+
+def _mended(earlier: set[str]) -> TestClass:
+    """Return the class of a test that never passed before the fix and always does after it."""
+    if _COLLECTION_ERROR in earlier or _CUT_OFF in earlier:
+        return TestClass.C2P
+    if "timeout" in earlier or _TIMED_OUT in earlier:
         return TestClass.T2P
-    if _MISSING in earlier:
-        return TestClass.N2P if set(earlier) == {_MISSING} else TestClass.UNSTABLE_ID
-    if "skipped" in earlier:
-        return TestClass.S2P if set(earlier) == {"skipped"} else TestClass.FLAKY
-    return TestClass.F2P if "xpassed" not in earlier else TestClass.FLAKY
+    for outcome, kind in ((MISSING, TestClass.N2P), ("skipped", TestClass.S2P)):
+        if outcome in earlier:
+            return kind if earlier == {outcome} else _BY_CHANCE[outcome]
+    return TestClass.F2P
 
 
 def _unsteady(outcomes: Sequence[str]) -> TestClass:
@@ -124,19 +152,30 @@ def _unsteady(outcomes: Sequence[str]) -> TestClass:
     return TestClass.ORDER_DEPENDENT if len(set(outcomes[:-1])) == 1 else TestClass.FLAKY
 
 
-def _earlier(name: str, run: StageRun) -> str:
-    found = run.outcomes.get(name)
-    if found is not None and found != _MISSING:
+def _seen(name: str, run: StageRun) -> str:
+    """Return a test's outcome on the base, or what kept it from having one."""
+    found = run.outcomes.get(name, MISSING)
+    if found != MISSING:
         return found
-    if name.split("::", maxsplit=1)[0] in run.collection_errors:
+    if any(_holds(path, name) for path in run.collection_errors):
         return _COLLECTION_ERROR
-    return _MISSING if run.session_ended else _CUT
+    if run.session_ended:
+        return MISSING
+    return _TIMED_OUT if run.timed_out else _CUT_OFF
+
+
+def _holds(path: str, name: str) -> bool:
+    """Say whether what could not be collected (a file, a class, a folder, the whole session) holds the test."""
+    return path in {"", "."} or name == path or name.startswith((f"{path}::", f"{path}/"))
 
 
 def _passed_unchanged(name: str, old: StageRun | None, changed: Mapping[str, ChangedTests]) -> bool:
-    """Say whether a masked test is the same test that passed on the base: then the fix did not make it pass."""
-    if old is None or old.outcomes.get(name) != "passed":
+    """Say whether this is the same test that passed on the base in its old file.
+
+    A name that the trees do not know (inherited from elsewhere, made at run time) counts as the same.
+    """
+    if old is None or old.outcomes.get(name) not in _PASSING:
         return False
     path, _, rest = name.partition("::")
     tree = changed.get(path)
-    return tree is None or rest.split("[", 1)[0] in tree.same
+    return tree is None or rest.split("[", maxsplit=1)[0] not in tree.changed | tree.added

@@ -1,28 +1,26 @@
-"""Runs a candidate's tests on the base and on the fix, often enough to know what is stable.
+"""validate(): runs a candidate's tests before and after its fix, and says which of them the fix mends.
 
-Three stages: the base with its old tests, the base with the new tests, the fix with the new tests. Every run has a
-fresh box; the last run of the two sides is shuffled and has another hash seed. Runs that could only confirm that a
-candidate fell are not made: the fixed side goes first, then one run of the base.
+Three stages: the base with its old tests once, the base with the new tests and the fix with the new tests `runs` times
+each, the last of them in random order with another hash seed. The run that ends most candidates comes first: the fixed
+side's, then the base's; only a candidate that shows a difference pays for the rest.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import anyio
 import msgspec
-from envfarm_verifiers.patch_application import apply_patch
-from envfarm_verifiers.test_run import TestRun, place_reference, trusted_folder
 
-from envfarm.errors import VerifierError
+from envfarm.grading.submission_patch import plan_submission
 from envfarm.records.image import Image
 from envfarm.records.task import Environment, StageRun, TestPlan
-from envfarm.sandbox.contract import LeaseRequest, Sandbox, SandboxProvider
+from envfarm.sandbox.contract import SandboxProvider
 from task_miner.classify import Classification, classify, differs, judge_first_after
-from task_miner.languages.contract import ChangedTests, Language, Selection
+from task_miner.languages.contract import ChangedTests, Language
 from task_miner.reasons import ReasonCode
+from task_miner.stage_runs import FIXED, NEW_TESTS, OLD_TESTS, Bench, StageResult, run_stage
 
-OLD, BEFORE, AFTER = "base_old_tests", "base_new_tests", "fixed_new_tests"
-_ORDER_SEED = 20_240_229
+LEAST_RUNS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +35,10 @@ class ValidateRequest:
         plan: Test files and limits; its lists are still empty.
         old_paths: Those of the plan's files that the base has.
         reference_archive: Protected files as they have to be.
-        fix_patch: The true fix.
-        changed: What the syntax trees say of each test file.
-        runs: Runs a side, at least 3.
-        boxes: Bounds the boxes that run at one time.
+        fix_patch: The true fix; what of it no submission could change is left out.
+        changed: What the syntax trees say of each test file, by path.
+        runs: Runs a side, at least `LEAST_RUNS`.
+        boxes: Bounds the boxes that run at one time, with those of other candidates; the caller holds none of it.
     """
 
     provider: SandboxProvider
@@ -52,8 +50,21 @@ class ValidateRequest:
     reference_archive: bytes = field(repr=False)
     fix_patch: bytes = field(repr=False)
     changed: Mapping[str, ChangedTests]
-    runs: int
+    runs: int = LEAST_RUNS
     boxes: anyio.CapacityLimiter
+
+    def bench(self, fix_patch: bytes) -> Bench:
+        """Return what every run needs."""
+        return Bench(
+            provider=self.provider,
+            image=self.image,
+            language=self.language,
+            environment=self.environment,
+            plan=self.plan,
+            reference_archive=self.reference_archive,
+            fix_patch=fix_patch,
+            boxes=self.boxes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,116 +74,115 @@ class Validation:
     Attributes:
         runs: All runs that were made.
         classification: The classes and the reason.
-        messages: How tests failed on the base, by id: for statements.
+        messages: By id, or by path of a file that was not collected: how it failed on the base, for statements.
         log: What a person wants to see.
+        fixed_seconds: Wall-clock seconds of the first run of the fixed side.
     """
 
     runs: tuple[StageRun, ...]
     classification: Classification
     messages: dict[str, str]
     log: str
-
-
-class _Runs:
-    def __init__(self, request: ValidateRequest) -> None:
-        self.request = request
-        self.made: list[StageRun] = []
-        self.messages: dict[str, str] = {}
-        self.log: list[str] = []
-
-    async def one(self, stage: str, *, shuffled: bool = False) -> StageRun:
-        request = self.request
-        lease = LeaseRequest(image=request.image, folders=(trusted_folder(),), labels={"purpose": stage})
-        async with request.boxes, request.provider.lease(lease) as sandbox:
-            plan = request.plan
-            if stage == OLD:
-                plan = msgspec.structs.replace(plan, paths=request.old_paths)
-            else:
-                await self._place(sandbox, fixed=stage == AFTER)
-            run = await request.language.run_tests(
-                sandbox,
-                plan,
-                self._environment(shuffled=shuffled),
-                Selection(order_seed=_ORDER_SEED if shuffled else None),
-            )
-        return self._note(stage, run, shuffled=shuffled)
-
-    async def _place(self, sandbox: Sandbox, *, fixed: bool) -> None:
-        request = self.request
-        if fixed:
-            applied = await apply_patch(sandbox, request.fix_patch)
-            if not applied.applied:
-                message = f"the true fix does not apply to the base: {applied.message}"
-                raise VerifierError(message)
-        placed = await place_reference(
-            sandbox,
-            request.reference_archive,
-            protected=request.plan.protected,
-            removed_paths=request.plan.removed_paths,
-        )
-        if not placed:
-            message = "no room for the hidden tests in the box"
-            raise VerifierError(message)
-
-    def _environment(self, *, shuffled: bool) -> Environment:
-        if not shuffled:
-            return self.request.environment
-        variables = {**self.request.environment.environment_variables, "PYTHONHASHSEED": "1"}
-        return msgspec.structs.replace(self.request.environment, environment_variables=variables)
-
-    def _note(self, stage: str, run: TestRun, *, shuffled: bool) -> StageRun:
-        report, result = run.report, run.result
-        noted = StageRun(
-            stage=stage,
-            order_seed=_ORDER_SEED if shuffled else None,
-            outcomes={name: str(outcome) for name, outcome in sorted(report.outcomes.items())},
-            collection_errors=tuple(sorted(report.collection_errors)),
-            session_ended=report.session_ended,
-            timed_out=result.timed_out,
-        )
-        self.made.append(noted)
-        counts: dict[str, int] = {}
-        for outcome in report.outcomes.values():
-            counts[outcome] = counts.get(outcome, 0) + 1
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no test"
-        self.log.append(f"{stage}{' shuffled' if shuffled else ''}: {told} in {result.wall_seconds:.2f} s")
-        self.log += [f"  cannot be collected: {path}: {text[-600:]}" for path, text in report.collection_errors.items()]
-        self.log += [f"  {problem}" for problem in report.problems]
-        if not report.session_ended:
-            self.log.append(f"  no end of session; standard error: {result.stderr[-1500:].decode('utf-8', 'replace')}")
-        if stage == BEFORE:
-            self.messages |= {name: detail.message for name, detail in report.details.items()}
-            self.messages |= report.collection_errors
-        if stage == AFTER and not shuffled:
-            failing = [(name, detail) for name, detail in report.details.items() if report.outcomes[name] != "skipped"]
-            self.log += [f"  {name}: {detail.message[-300:]}" for name, detail in failing[:5]]
-        return noted
+    fixed_seconds: float = 0.0
 
 
 async def validate(request: ValidateRequest) -> Validation:
     """Make the runs and class the tests.
 
+    Nothing of the boxes is left when this returns, raises or is cancelled.
+
     Raises:
-        BoundaryError: A box could not be had, or the fix does not apply.
+        BoundaryError: The farm failed; the candidate may be tried again.
+        ValueError: Fewer runs are asked for than can tell a flaky test.
     """
-    runs = _Runs(request)
-    after = [await runs.one(AFTER)]
-    reason, detail = judge_first_after(after[0])
+    if request.runs < LEAST_RUNS:
+        message = f"{request.runs} runs cannot tell a flaky test: ask for {LEAST_RUNS} or more"
+        raise ValueError(message)
+    planned = plan_submission(request.fix_patch, request.plan.protected)
+    if planned.refusal is not None or not planned.kept_patch:
+        told = planned.refusal or "all that it changes belongs to the grader"
+        return _fallen([], ReasonCode.UNSUPPORTED_CHANGE, f"no submission could be the true fix: {told}")
+    bench = request.bench(planned.kept_patch)
+
+    first_after = await run_stage(bench, FIXED)
+    reason, detail = judge_first_after(first_after.run)
     if reason is not ReasonCode.OK:
-        return _ended(runs, Classification(classes={}, reason=reason, detail=detail))
-    before = [await runs.one(BEFORE)]
-    if not differs(before[0], after[0]):
-        found = classify(None, before, after, request.changed)
-        return _ended(runs, found)
-    old = await runs.one(OLD) if request.old_paths else None
-    for number in range(1, request.runs):
-        shuffled = number == request.runs - 1
-        after.append(await runs.one(AFTER, shuffled=shuffled))
-        before.append(await runs.one(BEFORE, shuffled=shuffled))
-    return _ended(runs, classify(old, before, after, request.changed))
+        return _fallen([first_after], reason, detail)
+
+    expected = frozenset(first_after.run.outcomes)
+    base = bench.limited_by(first_after.wall_seconds)
+    first_before = await run_stage(base, NEW_TESTS, expected=expected)
+    if not differs(first_before.run, first_after.run):
+        found = classify(None, [first_before.run], [first_after.run], request.changed)
+        return _ended([first_after, first_before], found)
+
+    old, before, after = await _run_rest(bench, base, request, expected)
+    found = classify(
+        old[0].run if old else None,
+        [result.run for result in (first_before, *before)],
+        [result.run for result in (first_after, *after)],
+        request.changed,
+    )
+    return _ended([first_after, first_before, *old, *before, *after], found)
 
 
-def _ended(runs: _Runs, found: Classification) -> Validation:
+async def _run_rest(
+    bench: Bench, base: Bench, request: ValidateRequest, expected: frozenset[str]
+) -> tuple[list[StageResult], list[StageResult], list[StageResult]]:
+    """Run what is left of the three stages, as many boxes at once as the limiter allows; each side in order."""
+    rest = request.runs - 1
+    sides: dict[str, list[StageResult | None]] = {OLD_TESTS: [None], NEW_TESTS: [None] * rest, FIXED: [None] * rest}
+    if not request.old_paths:
+        sides[OLD_TESTS] = []
+    old_plan = msgspec.structs.replace(base.plan, paths=request.old_paths)
+    benches = {OLD_TESTS: replace(base, plan=old_plan), NEW_TESTS: base, FIXED: bench}
+
+    async def run(stage: str, number: int) -> None:
+        shuffled = stage != OLD_TESTS and number == rest - 1
+        wanted = expected if stage != FIXED else frozenset()
+        sides[stage][number] = await run_stage(benches[stage], stage, shuffled=shuffled, expected=wanted)
+
+    async with anyio.create_task_group() as group:
+        for stage, side in sides.items():
+            for number in range(len(side)):
+                group.start_soon(run, stage, number)
+    done = {stage: [result for result in side if result is not None] for stage, side in sides.items()}
+    return done[OLD_TESTS], done[NEW_TESTS], done[FIXED]
+
+
+def _fallen(results: Sequence[StageResult], reason: ReasonCode, detail: str) -> Validation:
+    return _ended(results, Classification(classes={}, reason=reason, detail=detail))
+
+
+def _ended(results: Sequence[StageResult], found: Classification) -> Validation:
+    """Return what the runs came to; the first of them is the fixed side's."""
     counts = ", ".join(f"{count} {name}" for name, count in found.counts().items())
-    log = "\n".join([*runs.log, f"classes: {counts}", f"{found.reason}: {found.detail}"])
-    return Validation(runs=tuple(runs.made), classification=found, messages=runs.messages, log=log)
+    end = [f"classes: {counts}" if counts else "no class was given", f"{found.reason}: {found.detail}"]
+    messages = next((result.messages for result in results if result.run.stage == NEW_TESTS), {})
+    return Validation(
+        runs=tuple(result.run for result in results),
+        classification=found,
+        messages=dict(messages),
+        log="\n".join([*(_told(result) for result in results), *end]),
+        fixed_seconds=results[0].wall_seconds if results else 0.0,
+    )
+
+
+def _told(result: StageResult) -> str:
+    """Return one run as a paragraph of the log."""
+    run = result.run
+    order = "file order" if run.order_seed is None else f"order seed {run.order_seed}"
+    end = "ended" if run.session_ended else "timed out" if run.timed_out else "broke off"
+    lines = [f"== {run.stage}, {order}: {end} after {result.wall_seconds:.2f} s; {_counts(run)}"]
+    lines += [f"problem: {problem}" for problem in result.problems]
+    lines += [f"{path} was not collected: {result.messages.get(path, '')[-600:]}" for path in run.collection_errors]
+    bad = [name for name, outcome in run.outcomes.items() if outcome not in {"passed", "skipped", "xfailed"}]
+    lines += [f"{name} {run.outcomes[name]}: {result.messages.get(name, '')[-400:]}" for name in bad[:5]]
+    if not run.session_ended or not run.outcomes:
+        lines.append(result.output[-2000:])
+    return "\n".join([*lines, ""])
+
+
+def _counts(run: StageRun) -> str:
+    kinds = sorted(set(run.outcomes.values()))
+    return ", ".join(f"{sum(found == kind for found in run.outcomes.values())} {kind}" for kind in kinds) or "no test"

@@ -102,6 +102,8 @@ def calm_hypothesis():
 def build_arguments(job, failed):
     """Return the command line of pytest."""
     arguments = ["-p", "no:cacheprovider", "--rootdir", WORKSPACE, "-o", "addopts=", "-q", "--tb=short", "--color=no"]
+    # Without it one file that cannot be collected keeps the tests of all other files from running.
+    arguments.append("--continue-on-collection-errors")
     for name in job["plugins"]:
         if not any(text.startswith(name + ":") for text in failed):
             arguments += ["-p", name]
