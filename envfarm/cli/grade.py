@@ -2,11 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
@@ -22,7 +20,7 @@ from envfarm.records.versioned import encode_line
 if TYPE_CHECKING:
     from envfarm.records.image import Image
     from envfarm.records.task import TaskPackage
-    from envfarm.sandbox.contract import SandboxProvider
+    from envfarm.sandbox.contract import SandboxProviderFactory
 
 _EXIT_UNSCORED = 1
 _STANDARD_INPUT = "-"
@@ -106,7 +104,7 @@ async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | Non
     from envfarm.formats.harbor import read_package
     from envfarm.grading.grade import grade, make_unscored
     from envfarm.images import prepare_image
-    from envfarm.plugins import load_plugin
+    from envfarm.plugins import SANDBOXES, load_plugin
     from envfarm.settings import load_settings
 
     settings = load_settings(Path.cwd(), os.environ)
@@ -114,9 +112,7 @@ async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | Non
     patch = wish.read_patch()
     name = sandbox or settings.sandbox.provider
     options = settings.sandbox.options if name == settings.sandbox.provider else {}
-    open_provider = cast(
-        "Callable[[object], AbstractAsyncContextManager[SandboxProvider]]", load_plugin("envfarm.sandboxes", name)
-    )
+    open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, name)
     async with open_provider(options) as provider:
         try:
             image = await prepare_image(

@@ -14,16 +14,24 @@ from dataclasses import dataclass, field
 import anyio
 import msgspec
 
-from envfarm.errors import Attribution, BoundaryError, SandboxLostError, TaskError, UserError, VerifierError
+from envfarm.errors import (
+    Attribution,
+    BoundaryError,
+    SandboxLostError,
+    TaskError,
+    UnknownPluginError,
+    UserError,
+    VerifierError,
+)
 from envfarm.grading.config_check import find_config_problem
 from envfarm.grading.contract import Judgement, Verifier, VerifyRequest
+from envfarm.plugins import VERIFIERS, load_plugin
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission, SubmissionKind
 from envfarm.records.task import FIX_PATCH, TASK_FILE, TaskPackage
 from envfarm.records.verdict import Component, Failure, Outcome, Provenance, Verdict
 from envfarm.sandbox.contract import LeaseRequest, Sandbox, SandboxProvider
 
-VERIFIER_GROUP = "envfarm.verifiers"
 _SPARE_SECONDS = 300.0
 """What a budget has beyond the tests' own limit, for the box and the placing of files: a guess."""
 _TOLD_CHARACTERS = 2000
@@ -89,16 +97,15 @@ def load_verifier(name: str) -> Verifier:
     """Return a verifier by its entry-point name.
 
     Raises:
-        UnknownPluginError: No installed verifier has the name.
-        VerifierError: What is installed under the name is no verifier.
+        UnknownPluginError: No installed verifier has the name, or what has it is no verifier.
     """
-    from envfarm.plugins import load_plugin
-
-    made = load_plugin(VERIFIER_GROUP, name)
+    made = load_plugin(VERIFIERS, name)
     found = made() if callable(made) else made
     if not isinstance(found, Verifier):
-        message = f"the plug-in {name!r} of {VERIFIER_GROUP} is no verifier: it has no `info` and `verify`"
-        raise VerifierError(message)
+        message = (
+            f"the plug-in {name!r} among verifiers is none, without `info` and `verify`: mend the package it is from"
+        )
+        raise UnknownPluginError(message)
     return found
 
 

@@ -116,8 +116,8 @@ def _run_git_diff(old: dict[str, _Entry], new: dict[str, _Entry]) -> bytes:
 def _commit(name: str, files: dict[str, _Entry]) -> bytes:
     parts = [b"commit refs/heads/%s\ncommitter envfarm <envfarm> 0 +0000\ndata 0\n" % name.encode()]
     for path, entry in files.items():
-        name = quote(path, always=True)
-        parts.append(b"M %s inline %s\ndata %d\n%s\n" % (entry.mode, name, len(entry.content), entry.content))
+        quoted = quote(path, always=True)
+        parts.append(b"M %s inline %s\ndata %d\n%s\n" % (entry.mode, quoted, len(entry.content), entry.content))
     return b"".join(parts)
 
 
