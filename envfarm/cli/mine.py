@@ -7,6 +7,7 @@ import signal
 import sys
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from envfarm.cli.mining_progress import MiningProgress
 from envfarm.errors import OutputFolderError, UserError
+from envfarm.plugins import SANDBOXES, load_plugin
 from envfarm.settings import Settings, load_settings
 from task_miner.ledger import open_ledger
 from task_miner.mine import mine
@@ -131,7 +133,7 @@ def _mine_and_tell(options: MineOptions, settings: Settings, *, json_: bool) -> 
 
 async def _mine_until_interrupted(options: MineOptions, settings: Settings, progress: MiningProgress) -> MineReport:
     stop = anyio.Event()
-    open_provider = load_sandbox_factory(settings.sandbox.provider)
+    open_provider = load_plugin(SANDBOXES, settings.sandbox.provider)
 
     async def watch() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
