@@ -1,7 +1,7 @@
 """Installed environments of this machine, one folder per lock; shared by every task and commit with that lock.
 
 A folder appears by one rename, whole; two processes that install the same lock at once do the work twice and keep one.
-In a box it lies at /opt/venv, where it was also made, so nothing in it knows this machine's paths but the interpreter's.
+In a box it lies at /opt/venv, where it was also made: nothing in it knows this machine's paths but the interpreter's.
 """
 
 import shutil

@@ -44,7 +44,7 @@ class InstallerSettings:
 def read_installer_settings(environ: Mapping[str, str]) -> InstallerSettings:
     """Return what reaches the installing step, from the variables and the usual files."""
     home = Path(environ.get("HOME", "/nonexistent"))
-    pip = _pip_settings(environ, home)
+    pip = read_pip_settings(environ, home)
     variables = {_FROM_PIP[name]: " ".join(value.split()) for name, value in pip.items() if name in _FROM_PIP and value}
     variables |= {name: value for name, value in environ.items() if _PASSED.fullmatch(name)}
     folders = []
@@ -68,7 +68,8 @@ def read_installer_settings(environ: Mapping[str, str]) -> InstallerSettings:
     return InstallerSettings(variables=variables, folders=tuple(folders))
 
 
-def _pip_settings(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+def read_pip_settings(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return pip's settings by their long names: from its files, then from PIP_* variables."""
     config = environ.get("XDG_CONFIG_HOME", str(home / ".config"))
     files = ["/etc/pip.conf", f"{home}/.pip/pip.conf", f"{config}/pip/pip.conf", environ.get("PIP_CONFIG_FILE", "")]
     settings: dict[str, str] = {}
