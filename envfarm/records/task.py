@@ -102,7 +102,7 @@ class Environment(Record, frozen=True, kw_only=True, tag="envfarm.environment/1"
     lock: str
     """Requirements with hashes, as pip and uv read them, sorted; the project itself is never in it."""
     lock_sha256: str
-    cutoff: str | None
+    cutoff: str | None = None
     """No release younger than this was taken; ISO 8601 in UTC, or None."""
     steps: tuple[EnvironmentStep, ...] = ()
     test_plugins: tuple[str, ...] = ()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import anyio
 import msgspec
-from envfarm_verifiers.unit_tests import UnitTestsVerifier
 
+from envfarm.formats.harbor import write_package
 from envfarm.grading.contract import Verifier
 from envfarm.grading.grade import grade
 from envfarm.grading.workspace_diff import diff_workspace
@@ -31,11 +31,14 @@ from envfarm.records.task import (
     Task,
     TaskPackage,
     TestPlan,
+    ValidationRecord,
 )
 from envfarm.records.verdict import Verdict
 from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, WORKSPACE
 from envfarm.sandbox.local.provider import open_local_provider
+from envfarm_verifiers.unit_tests import UnitTestsVerifier
 from task_miner.packaging.archive import ArchiveEntry, write_archive
+from task_miner.packaging.package import PackageParts, build_package
 
 _PYTEST = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _BROKEN = "def add(a, b):\n    return a - b\n\n\ndef greet(name):\n    return f'hello {name}'\n"
@@ -82,6 +85,24 @@ class TinyTask:
             (changed / path).unlink(missing_ok=True)
             (changed / path).symlink_to(target_text)
         return anyio.run(diff_workspace, self.folder / "workspace", changed)
+
+    def write(self, folder: Path, cache: Path) -> Path:
+        """Write the task as a folder, its environment into a cache as if it was installed; return the first."""
+        entries = (ArchiveEntry(path, text.encode()) for path, text in self.base.items())
+        parts = PackageParts(
+            task=self.package.task,
+            validation=ValidationRecord(runs=(), classes={}),
+            workspace_archive=write_archive(entries, modified_at=0),
+            reference_archive=self.package.files[REFERENCE_ARCHIVE],
+            test_patch=b"",
+            fix_patch=self.package.files[FIX_PATCH],
+            project_files={"tiny.pth": f"{WORKSPACE}/src\n".encode()},
+        )
+        write_package(build_package(parts), folder)
+        environments = cache / "environments"
+        environments.mkdir(parents=True)
+        (environments / self.package.task.environment.environment_id).symlink_to(self.folder / "venv")
+        return folder
 
     def submit(self, patch: bytes) -> Submission:
         """Return a patch as a submission."""
