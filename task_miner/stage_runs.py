@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 import msgspec
-from envfarm_verifiers.patch_application import apply_patch
-from envfarm_verifiers.test_run import TestRun, place_reference, trusted_folder
 
 from envfarm.errors import ImageBuildError
 from envfarm.records.image import Image
 from envfarm.records.task import Environment, StageRun, TestPlan
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.sandbox.contract import LeaseRequest, Network, Sandbox, SandboxProvider
+from envfarm_verifiers.patch_application import apply_patch
+from envfarm_verifiers.test_run import TestRun, place_reference, trusted_folder
 from task_miner.classify import CRASHED, DUPLICATE, MISSING
 from task_miner.languages.contract import Language, Selection
 
@@ -92,7 +92,7 @@ class Bench:
             message = "the box has no room for the hidden tests"
             raise ImageBuildError(message)
 
-    def limited_by(self, wall_seconds: float) -> "Bench":
+    def limited_by(self, wall_seconds: float, *, least_test_seconds: float = _LEAST_TEST_SECONDS) -> "Bench":
         """Return a bench whose limits fit a suite that took so long: what then hangs costs seconds, not minutes.
 
         A test of the fixed side never took longer than its whole run; twenty times that is slack enough for anything
@@ -100,7 +100,7 @@ class Bench:
         """
         plan = msgspec.structs.replace(
             self.plan,
-            test_timeout_seconds=bounded_seconds(self.plan.test_timeout_seconds, wall_seconds, _LEAST_TEST_SECONDS),
+            test_timeout_seconds=bounded_seconds(self.plan.test_timeout_seconds, wall_seconds, least_test_seconds),
             run_timeout_seconds=bounded_seconds(self.plan.run_timeout_seconds, wall_seconds, _LEAST_RUN_SECONDS),
         )
         return replace(self, plan=plan)

@@ -42,6 +42,7 @@ from task_miner.quality.mutation import MutationRequest, score_mutants
 from task_miner.reasons import ReasonCode, Stage
 from task_miner.sources.git_command import ObjectReader, read_tree, run_git
 from task_miner.statement import choose_statement
+from task_miner.unit import PathRole
 from task_miner.validate import ValidateRequest, validate
 
 _LARGEST_TASK_BYTES = 20 << 20
@@ -271,7 +272,7 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
         found = await run_gate(_gate_request(shop, work, image))
         if found.reason is not ReasonCode.OK:
             return StageEnd(code=found.reason, detail=found.detail, log=_gate_log(found))
-        score = await score_mutants(_mutation_request(shop, work, image))
+        score = await score_mutants(_mutation_request(shop, work, image, found.fixed_seconds))
     finally:
         await forget_workspace(package, cache_folder=shop.options.cache_folder)
     validated = work.known_validation()
@@ -323,18 +324,28 @@ def _base_tree(shop: Workshop, commit: str) -> list[tuple[int, str]]:
 
 def _gate_request(shop: Workshop, work: Work, image: Image) -> GateRequest:
     files, package = work.known_files(), work.known_package()
-    sources = {
-        change.path: files.before[change.path]
-        for change in work.candidate.source
-        if change.path.endswith(".py") and change.path in files.before
-    }
-    deciding = {name.split("::")[0] for name in package.task.tests.fail_to_pass}
-    tests = {path: content for path, content in files.before.items() if path in deciding}
-    controls = make_controls(package.task.task_id, sources=sources, tests=tests)
+    base = {entry.path: entry.content for entry in files.workspace.entries if entry.link_target is None}
+    changed = [change.path for change in work.candidate.source if change.path.endswith(".py")]
+    deciding = package.task.tests.fail_to_pass
+    controls = make_controls(
+        package.task.task_id,
+        sources={path: base.get(path) for path in changed} or _first_module(shop, base),
+        tests={path: base[path] for path in {name.split("::")[0] for name in deciding} & base.keys()},
+        conftests={path: content for path, content in base.items() if PurePosixPath(path).name == "conftest.py"},
+        deciding=deciding,
+    )
     return GateRequest(package=package, image=image, provider=shop.provider, controls=controls, boxes=shop.boxes)
 
 
-def _mutation_request(shop: Workshop, work: Work, image: Image) -> MutationRequest:
+def _first_module(shop: Workshop, base: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the module nearest to the root: it carries the gate's cheats where the fix changes no module."""
+    modules = [PurePosixPath(path) for path in base if path.endswith(".py")]
+    found = [path for path in modules if shop.language.paths.role_of(path) is PathRole.SOURCE]
+    nearest = sorted(found, key=lambda path: (len(path.parts), path.name != "__init__.py", path))[:1]
+    return {str(path): base[str(path)] for path in nearest}
+
+
+def _mutation_request(shop: Workshop, work: Work, image: Image, fixed_seconds: float) -> MutationRequest:
     files, package = work.known_files(), work.known_package()
     changed = [change for change in work.candidate.source if change.path in files.after]
     each = max(shop.options.mutants // max(len(changed), 1), 1)
@@ -355,6 +366,7 @@ def _mutation_request(shop: Workshop, work: Work, image: Image) -> MutationReque
         fix_patch=files.fix_patch,
         mutants=mutants[: shop.options.mutants],
         boxes=shop.boxes,
+        fixed_seconds=fixed_seconds,
     )
 
 

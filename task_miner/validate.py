@@ -7,6 +7,7 @@ side's, then the base's; only a candidate that shows a difference pays for the r
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 import msgspec
@@ -19,6 +20,7 @@ from task_miner.classify import Classification, classify, differs, judge_first_a
 from task_miner.languages.contract import ChangedTests, Language
 from task_miner.reasons import ReasonCode
 from task_miner.stage_runs import FIXED, NEW_TESTS, OLD_TESTS, Bench, StageResult, run_stage
+from task_miner.together import run_together
 
 LEAST_RUNS = 3
 
@@ -129,25 +131,17 @@ async def validate(request: ValidateRequest) -> Validation:
 async def _run_rest(
     bench: Bench, base: Bench, request: ValidateRequest, expected: frozenset[str]
 ) -> tuple[list[StageResult], list[StageResult], list[StageResult]]:
-    """Run what is left of the three stages, as many boxes at once as the limiter allows; each side in order."""
-    rest = request.runs - 1
-    sides: dict[str, list[StageResult | None]] = {OLD_TESTS: [None], NEW_TESTS: [None] * rest, FIXED: [None] * rest}
-    if not request.old_paths:
-        sides[OLD_TESTS] = []
+    """Run what is left of the three stages, as many boxes at once as there is room for; each side in order."""
     old_plan = msgspec.structs.replace(base.plan, paths=request.old_paths)
-    benches = {OLD_TESTS: replace(base, plan=old_plan), NEW_TESTS: base, FIXED: bench}
-
-    async def run(stage: str, number: int) -> None:
-        shuffled = stage != OLD_TESTS and number == rest - 1
-        wanted = expected if stage != FIXED else frozenset()
-        sides[stage][number] = await run_stage(benches[stage], stage, shuffled=shuffled, expected=wanted)
-
-    async with anyio.create_task_group() as group:
-        for stage, side in sides.items():
-            for number in range(len(side)):
-                group.start_soon(run, stage, number)
-    done = {stage: [result for result in side if result is not None] for stage, side in sides.items()}
-    return done[OLD_TESTS], done[NEW_TESTS], done[FIXED]
+    olds = [partial(run_stage, replace(base, plan=old_plan), OLD_TESTS, expected=expected)] if request.old_paths else []
+    befores, afters = [], []
+    for number in range(1, request.runs):
+        shuffled = number == request.runs - 1
+        befores.append(partial(run_stage, base, NEW_TESTS, shuffled=shuffled, expected=expected))
+        afters.append(partial(run_stage, bench, FIXED, shuffled=shuffled))
+    done = await run_together([*olds, *befores, *afters])
+    end = len(olds) + len(befores)
+    return done[: len(olds)], done[len(olds) : end], done[end:]
 
 
 def _fallen(results: Sequence[StageResult], reason: ReasonCode, detail: str) -> Validation:

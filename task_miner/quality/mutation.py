@@ -1,18 +1,25 @@
 """The mutation score: how many small wrong changes of the fix's own lines the tests notice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
 
 import anyio
-from envfarm_verifiers.patch_application import apply_patch
-from envfarm_verifiers.test_run import place_reference, trusted_folder
+import msgspec
 
+from envfarm.grading.submission_patch import plan_submission
 from envfarm.records.image import Image
 from envfarm.records.task import Environment, MutationScore, TestPlan
-from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, SandboxProvider
+from envfarm.records.test_report import TestOutcome
+from envfarm.sandbox.contract import WORKSPACE, SandboxProvider
 from task_miner.languages.contract import Language, Mutant, Selection
+from task_miner.stage_runs import Bench
+from task_miner.together import run_together
 
 _MOST_SURVIVORS = 20
+_LEAST_TEST_SECONDS = 4.0
+"""A mutant that loops is killed by its first test that takes so long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,8 @@ class MutationRequest:
         reference_archive: Protected files as they have to be.
         fix_patch: The true fix.
         mutants: What to try.
-        boxes: Bounds the boxes that run at one time.
+        boxes: Bounds the boxes that run at one time; the caller holds none of it.
+        fixed_seconds: Wall-clock seconds of a run of the fixed side; what takes twenty times as long is killed.
     """
 
     provider: SandboxProvider
@@ -36,39 +44,55 @@ class MutationRequest:
     language: Language
     environment: Environment
     plan: TestPlan
-    reference_archive: bytes
-    fix_patch: bytes
+    reference_archive: bytes = field(repr=False)
+    fix_patch: bytes = field(repr=False)
     mutants: Sequence[Mutant]
     boxes: anyio.CapacityLimiter
+    fixed_seconds: float | None = None
 
 
 async def score_mutants(request: MutationRequest) -> MutationScore:
-    """Run the deciding tests against each mutant; a mutant is killed when one of them does not pass.
+    """Run the deciding tests against each mutant, each in a fresh box; it is killed when one of them does not pass.
 
     Raises:
-        BoundaryError: A box could not be had.
+        BoundaryError: A box could not be had, or the fix does not apply.
     """
+    bench = _bench(request)
+    killed = await run_together(partial(_is_killed, bench, mutant) for mutant in request.mutants)
     survivors = [
         f"{mutant.path}:{mutant.line}: {mutant.operator}"
-        for mutant in request.mutants
-        if not await _is_killed(request, mutant)
+        for mutant, dead in zip(request.mutants, killed, strict=True)
+        if not dead
     ]
-    tried = len(request.mutants)
-    return MutationScore(mutants=tried, killed=tried - len(survivors), survivors=tuple(survivors[:_MOST_SURVIVORS]))
+    return MutationScore(mutants=len(killed), killed=sum(killed), survivors=tuple(survivors[:_MOST_SURVIVORS]))
 
 
-async def _is_killed(request: MutationRequest, mutant: Mutant) -> bool:
-    wanted = request.plan.fail_to_pass
-    lease = LeaseRequest(image=request.image, folders=(trusted_folder(),), labels={"purpose": "mutant"})
-    async with request.boxes, request.provider.lease(lease) as sandbox:
-        await apply_patch(sandbox, request.fix_patch)
-        await sandbox.write_file(WORKSPACE / mutant.path, mutant.content)
-        await place_reference(
-            sandbox,
-            request.reference_archive,
-            protected=request.plan.protected,
-            removed_paths=request.plan.removed_paths,
-        )
+def _bench(request: MutationRequest) -> Bench:
+    """Return a bench that runs only the files with deciding tests."""
+    wanted = {name.split("::", maxsplit=1)[0] for name in request.plan.fail_to_pass}
+    paths = tuple(path for path in request.plan.paths if path in wanted) or request.plan.paths
+    bench = Bench(
+        provider=request.provider,
+        image=request.image,
+        language=request.language,
+        environment=request.environment,
+        plan=msgspec.structs.replace(request.plan, paths=paths),
+        reference_archive=request.reference_archive,
+        fix_patch=plan_submission(request.fix_patch, request.plan.protected).kept_patch,
+        boxes=request.boxes,
+    )
+    if request.fixed_seconds is None:
+        return bench
+    return bench.limited_by(request.fixed_seconds, least_test_seconds=_LEAST_TEST_SECONDS)
+
+
+async def _is_killed(bench: Bench, mutant: Mutant) -> bool:
+    wanted = bench.plan.fail_to_pass
+    async with bench.lease("mutant") as sandbox:
+        await bench.apply_fix(sandbox)
+        await sandbox.write_file(WORKSPACE / PurePosixPath(mutant.path), mutant.content)
+        await bench.place_tests(sandbox)
         selection = Selection(only_ids=wanted, stop_ids=wanted)
-        run = await request.language.run_tests(sandbox, request.plan, request.environment, selection)
-    return not run.report.session_ended or any(run.report.outcomes.get(name) != "passed" for name in wanted)
+        run = await bench.language.run_tests(sandbox, bench.plan, bench.environment, selection)
+    passed = all(run.report.outcomes.get(name) is TestOutcome.PASSED for name in wanted)
+    return not run.report.session_ended or not passed
