@@ -101,3 +101,16 @@ def test_a_damaged_task_is_refused_by_the_name_of_the_file(folder: Path, cache: 
     done = envfarm(tmp_path / "task", "--oracle", cache=cache)
     assert done.returncode == 2
     assert b"tests/reference.tar.xz" in done.stderr
+
+
+def test_the_example_in_the_documentation_grades(
+    folder: Path, cache: Path, tiny_task: "TinyTask", tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/grading.md").read_text()
+    example = text.split("```python\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "mined/tasks").mkdir(parents=True)
+    (tmp_path / "mined/tasks/tiny-0001").symlink_to(folder)
+    (tmp_path / "cache").symlink_to(cache)
+    (tmp_path / "fix.diff").write_bytes(tiny_task.patch({SOURCE: tiny_task.fixed}))
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.startswith(b"scored 1.0\nsubmission_applied 1.0 the patch applies\n")

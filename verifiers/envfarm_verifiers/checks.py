@@ -67,7 +67,7 @@ def tests_placed(evidence: RunEvidence) -> Component:
     """The hidden tests found room beside the submission."""
     if evidence.placed is False:
         return _gate("tests_placed", "no space is left for the hidden tests: the submission fills the disk")
-    return _gate("tests_placed", "")
+    return _gate("tests_placed", "", "the hidden tests are in place")
 
 
 def session_ended(evidence: RunEvidence) -> Component:
@@ -93,7 +93,7 @@ def no_report_problems(evidence: RunEvidence) -> Component:
     report, _ = _seen(evidence)
     if report.problems:
         return _gate("no_report_problems", f"the report was tampered with or is damaged: {_list(report.problems)}")
-    return _gate("no_report_problems", "")
+    return _gate("no_report_problems", "", "the report is whole")
 
 
 def exit_agrees(evidence: RunEvidence) -> Component:
@@ -102,7 +102,7 @@ def exit_agrees(evidence: RunEvidence) -> Component:
     if report.session_ended and result.exit_code != report.exit_status:
         ended = f"signal {result.signal}" if result.exit_code is None else f"status {result.exit_code}"
         return _gate("exit_agrees", f"the session ended with status {report.exit_status}, the process with {ended}")
-    return _gate("exit_agrees", "")
+    return _gate("exit_agrees", "", "the process ended as the session did")
 
 
 def fail_to_pass(evidence: RunEvidence) -> Component:
