@@ -1,0 +1,41 @@
+# Every target makes what it needs: `make demo` or `make test` may be the first command on a fresh machine.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := envfarm task_miner verifiers tests bench
+
+.PHONY: help demo test check bench format clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(STAMP) ## Mine a real library from the package index, grade a fix, no change and cheats.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
+
+test: $(STAMP) ## Run all tests.
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## Format, lint, contracts, types; build the wheel and try it in a clean environment.
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/architecture/check_wheel.sh
+
+bench: $(STAMP) ## Run the quick benchmarks; bench/README.md lists all of them.
+	$(BIN)/python bench/help_time.py
+	$(BIN)/python bench/jail.py
+	$(BIN)/python bench/history_scan.py
+
+format: $(STAMP) ## Format and mend what can be mended.
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean: ## Remove the virtual environment and caches of the checkout.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+
+$(STAMP): pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh $(VENV)
+	@touch $@

@@ -1,0 +1,84 @@
+"""Tries what the local jail needs on this machine, by leasing a real one."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from envfarm.errors import EnvfarmError
+from envfarm.records.image import Folder, FolderAccess, Image
+from envfarm.sandbox.contract import LeaseRequest
+from envfarm.sandbox.finding import Finding
+from envfarm.sandbox.local.cgroups import make_control_groups
+from envfarm.sandbox.local.holder import remove_cgroup
+from envfarm.sandbox.local.provider import open_local_provider
+
+_APT = "apt-get install bubblewrap"
+_USERNS = "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+
+
+async def probe_local_jail() -> list[Finding]:
+    """Return what of the local jail works: program, namespaces, a real jail, copy-on-write, limits."""
+    bubblewrap = shutil.which("bwrap")
+    findings = [
+        Finding(
+            name="bubblewrap",
+            works=bubblewrap is not None,
+            detail=_version(bubblewrap) if bubblewrap else "not installed",
+            mend="" if bubblewrap else _APT,
+            needed=True,
+        )
+    ]
+    namespaces = subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode == 0
+    findings.append(
+        Finding(
+            name="user namespaces",
+            works=namespaces,
+            detail="allowed" if namespaces else "forbidden",
+            mend="" if namespaces else _USERNS,
+            needed=True,
+        )
+    )
+    findings.append(await _jail())
+    findings.append(_limits())
+    return findings
+
+
+def _version(program: str) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+async def _jail() -> Finding:
+    with tempfile.TemporaryDirectory(prefix="envfarm-probe-") as name:
+        file = Path(name) / "file"
+        file.write_text("before\n")
+        folder = Folder(source=name, target="/workspace", access=FolderAccess.COPY_ON_WRITE)
+        request = LeaseRequest(image=Image(image_id="probe", folders=(folder,)))
+        try:
+            async with open_local_provider({}) as provider, provider.lease(request) as sandbox:
+                result = await sandbox.exec(
+                    ["sh", "-c", "echo after > file && grep -c overlay /proc/self/mountinfo"], timeout_seconds=30
+                )
+        except (EnvfarmError, OSError) as error:
+            return Finding(name="jail", works=False, detail=str(error), mend=_APT, needed=True)
+        kept = file.read_text() == "before\n"
+    overlay = result.stdout.strip() not in {b"", b"0"}
+    said = "a command ran; the workspace is " + ("an overlay" if overlay else "copied, since overlays are refused here")
+    works = result.exit_code in {0, 1} and kept
+    return Finding(
+        name="jail", works=works, detail=said if works else result.stderr.decode(errors="replace"), needed=True
+    )
+
+
+def _limits() -> Finding:
+    groups = make_control_groups(f"envfarm-probe-{os.getpid()}", memory_bytes=1 << 28, process_count=64)
+    for folder in groups.folders:
+        remove_cgroup(str(folder))
+    found = [name for name, folder in (("memory", groups.memory), ("processes", groups.pids)) if folder is not None]
+    if len(found) == 2:  # noqa: PLR2004 -- memory and processes
+        return Finding(name="cgroup limits", works=True, detail="memory and processes are bounded by control groups")
+    detail = f"control groups bound {', '.join(found) or 'nothing'}: rlimits serve, which bound each process by itself"
+    return Finding(
+        name="cgroup limits", works=False, detail=detail, mend="systemd-run --user --scope -p Delegate=yes envfarm ..."
+    )
