@@ -10,7 +10,11 @@ import pytest
 from envfarm.errors import UserError
 from envfarm.grading.submission_patch import plan_submission
 from envfarm.grading.workspace_diff import diff_workspace
+from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.records.verdict import Outcome, Verdict
+from envfarm.sandbox.contract import WORKSPACE, LeaseRequest
+from envfarm.sandbox.local.provider import open_local_provider
+from envfarm_verifiers.patch_application import apply_patch
 
 if TYPE_CHECKING:
     from tests.data.tiny.task import TinyTask
@@ -128,3 +132,25 @@ def test_an_unchanged_workspace_is_an_empty_patch_and_a_missing_one_a_user_error
     assert anyio.run(diff_workspace, tmp_path, tmp_path) == b""
     with pytest.raises(UserError, match="missing"):
         anyio.run(diff_workspace, tmp_path, tmp_path / "missing")
+
+
+def test_attributes_and_configuration_of_the_workspace_have_no_say_in_what_is_applied(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    (workspace / ".git/info").mkdir(parents=True)
+    (workspace / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    (workspace / ".git/objects").mkdir()
+    (workspace / ".git/refs").mkdir()
+    (workspace / ".git/config").write_text("[core]\nbare = false\nautocrlf = true\n[filter 'x']\nsmudge = rev\n")
+    (workspace / ".gitattributes").write_text("*.txt text eol=crlf filter=x ident\n")
+    (workspace / "a.txt").write_bytes(b"$Id$\none\n")
+    patch = b"--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,2 @@\n $Id$\n-one\n+two\n"
+    folder = Folder(source=str(workspace), target=str(WORKSPACE), access=FolderAccess.COPY_ON_WRITE)
+
+    async def run() -> tuple[bool, bytes]:
+        request = LeaseRequest(image=Image(image_id="x", folders=(folder,)))
+        async with open_local_provider({}) as provider, provider.lease(request) as sandbox:
+            applied = await apply_patch(sandbox, patch)
+            return applied.applied, await sandbox.read_file(WORKSPACE / "a.txt")
+
+    assert anyio.run(run) == (True, b"$Id$\ntwo\n")
+    assert (workspace / "a.txt").read_bytes() == b"$Id$\none\n"
