@@ -1,32 +1,34 @@
 """The leak audit: nothing that a policy is given tells the fix.
 
-It looks at the bytes that are published, not at how they were made: the archive of the workspace as git and the file
-system see it, what installing the project left, the lock, the statement, the Dockerfile. Each check is named; a
-published task has the word ``clean`` behind all of them, and a digest over the certificate.
+It looks at the bytes that are published, not at how they were made: the workspace as git and the file system see it,
+what installing the project left, the lock, the statement, the Dockerfile. Each check is named; a published task has the
+word ``clean`` behind all of them, and a digest over the certificate.
 
-Covered: git objects, refs, logs and other files of .git; file contents; caches, byte code, build folders; the installed
-distribution's version; the lock; statement and Dockerfile. Not covered: what a policy knows from its own training.
+Covered: git objects, refs, logs, index and settings; tracked files that are not as the base has them; contents and long
+lines of the fix in files that git does not track; caches, byte code, build folders; the installed distribution; the
+lock; statement and Dockerfile. Not covered: what a policy knows from its own training; a fix that the base's own
+history holds, as when it puts back what an older commit had.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
-from envfarm.errors import RepositoryError
 from envfarm.records.task import DOCKERFILE, PROJECT_FOLDER, LeakCertificate, TaskPackage
-from task_miner.sources.git_command import run_git
+from task_miner.quality.fix_traces import CLEAN, FixTraces
+from task_miner.quality.git_audit import BaseTree, find_in_git_files, find_in_git_objects, read_base_tree
+from task_miner.quality.installed_audit import find_in_lock, find_in_version
+from task_miner.quality.statement_audit import find_in_statement
 
-CLEAN = "clean"
-_LONG_LINE = 40
-_SHORT_HASH = 7
-_GIT_FILES = re.compile(r"(HEAD|config|index|shallow|refs/heads/main|objects/pack/pack-[0-9a-f]{40}\.(pack|idx))\Z")
 _LEFTOVERS = re.compile(
-    r"(^|/)(__pycache__|\.pytest_cache|\.mypy_cache|\.tox|\.nox|build|dist|[^/]+\.egg-info)/|\.py[co]\Z"
+    r"(^|/)(__pycache__|\.pytest_cache|\.mypy_cache|\.ruff_cache|\.hypothesis|\.tox|\.nox|\.eggs|build|dist|[^/]+\.egg-info)/"
+    r"|(^|/)\.coverage$|\.(py[co]|orig|rej)$"
 )
+_FETCHES = re.compile(r"\bgit\s+(clone|fetch|pull)\b|\b(curl|wget)\s|^ADD\s+https?:", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +55,30 @@ class AuditRequest:
     test_names: frozenset[str]
     project: str
 
+    def traces(self) -> FixTraces:
+        """Return what a leak would show."""
+        return FixTraces.of(self.package, self.fix_commits, self.fixed_contents)
+
 
 def audit(request: AuditRequest) -> LeakCertificate:
-    """Return the certificate; a check that is not clean says what was found."""
-    checks: Mapping[str, Callable[[AuditRequest], str]] = {
-        "git_objects": _git_objects,
-        "git_files": _git_files,
-        "file_contents": _file_contents,
-        "leftovers": _leftovers,
-        "installed_version": _installed_version,
-        "lock": _lock,
-        "statement": _statement,
-        "dockerfile": _dockerfile,
+    """Return the certificate; a check that is not clean says what was found. Blocking work: git and files."""
+    base = read_base_tree(request.workspace, request.package.task.source.base_commit)
+    traces = request.traces()
+    package = request.package
+    checks: Mapping[str, Callable[[], str]] = {
+        "git_objects": lambda: find_in_git_objects(base, request.fix_commits, request.fix_objects),
+        "git_files": lambda: find_in_git_files(base),
+        "tracked_files": lambda: _tracked_files(request, base),
+        "file_contents": lambda: _file_contents(request, base, traces),
+        "leftovers": lambda: _leftovers(request, base),
+        "installed_project": lambda: _installed_project(package, base, traces),
+        "installed_version": lambda: find_in_version(package, _base_file(request, "pyproject.toml")),
+        "lock": lambda: find_in_lock(package.task, request.project),
+        "statement": lambda: find_in_statement(package.task, traces, request.test_names),
+        "dockerfile": lambda: _dockerfile(package, traces),
     }
-    found = {name: check(request) for name, check in checks.items()}
-    digest = hashlib.sha256(msgspec.json.encode([request.package.task.task_id, found], order="deterministic"))
+    found = {name: check() for name, check in checks.items()}
+    digest = hashlib.sha256(msgspec.json.encode([package.task.task_id, found], order="deterministic"))
     return LeakCertificate(checks=found, sha256=digest.hexdigest())
 
 
@@ -76,92 +87,51 @@ def first_leak(certificate: LeakCertificate) -> str | None:
     return next((f"{name}: {said}" for name, said in certificate.checks.items() if said != CLEAN), None)
 
 
-def _git_objects(request: AuditRequest) -> str:
-    folder = request.workspace / ".git"
-    if not folder.is_dir():
-        return CLEAN
-    try:
-        listed = run_git(folder, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)", "--unordered")
-        reachable = run_git(folder, "rev-list", "--objects", "--no-object-names", "HEAD")
-    except RepositoryError as error:
-        return f"the repository cannot be read: {error}"
-    present = set(listed.decode().split())
-    commits = sorted(present & request.fix_commits)
-    if commits:
-        return f"the fix's own commit {commits[0]}"
-    stray = present - set(reachable.decode().split())
-    leaked = sorted(stray & request.fix_objects) or sorted(stray)
-    return f"the object {leaked[0]}, which the base does not reach" if leaked else CLEAN
-
-
-def _git_files(request: AuditRequest) -> str:
-    folder = request.workspace / ".git"
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and not _GIT_FILES.match(name):
-            return f".git/{name}"
+def _tracked_files(request: AuditRequest, base: BaseTree) -> str:
+    """Every file that git tracks has to be as the base has it."""
+    if base.problem or not base.blobs:
+        return base.problem or CLEAN
+    if not request.tracked <= base.blobs.keys() | base.submodules:
+        return f"{min(request.tracked - base.blobs.keys() - base.submodules)} is not in the base's tree"
+    for path in base.blobs:
+        problem = base.problem_of(path)
+        if problem:
+            return problem
     return CLEAN
 
 
-def _file_contents(request: AuditRequest) -> str:
-    wanted = {hashlib.sha256(content).digest() for content in request.fixed_contents if content.strip()}
-    for path in _files(request.workspace):
-        if hashlib.sha256((request.workspace / path).read_bytes()).digest() in wanted:
-            return f"{path} is as the fix has it"
+def _file_contents(request: AuditRequest, base: BaseTree, traces: FixTraces) -> str:
+    """Files that git does not track (building wrote them) hold nothing of the fix, unless the base holds it as well."""
+    for path in base.untracked:
+        content = (request.workspace / path).read_bytes()
+        trace = traces.find(content)
+        if trace is not None and not base.holds(trace):
+            return f"{path} holds {trace.told}"
     return CLEAN
 
 
-def _leftovers(request: AuditRequest) -> str:
-    for path in _files(request.workspace):
-        if path not in request.tracked and _LEFTOVERS.search(path):
-            return path
-    return CLEAN
-
-
-def _installed_version(request: AuditRequest) -> str:
-    """The version that the project says of itself must not be one that only the fix names."""
-    added = _added_lines(request.package)
-    for path, content in request.package.files.items():
-        if path.startswith(f"{PROJECT_FOLDER}/") and PurePosixPath(path).name == "METADATA":
-            match = re.search(rb"^Version: (.+)$", content, re.MULTILINE)
-            version = match[1].decode("utf-8", "replace").strip() if match else ""
-            if version and any(re.search(rf"version.*{re.escape(version)}\b", line, re.IGNORECASE) for line in added):
-                return f"{version}, which only the fix names"
-    return CLEAN
-
-
-def _lock(request: AuditRequest) -> str:
-    name = re.sub(r"[-_.]+", "[-_.]+", request.project)
-    found = re.search(rf"^{name}==\S*", request.package.task.environment.lock, re.MULTILINE | re.IGNORECASE)
+def _leftovers(request: AuditRequest, base: BaseTree) -> str:
+    found = [path for path in base.untracked if path not in request.tracked and _LEFTOVERS.search(path)]
     return found[0] if found else CLEAN
 
 
-def _statement(request: AuditRequest) -> str:
-    text = request.package.task.statement.text
-    for commit in sorted(request.fix_commits):
-        if commit[:_SHORT_HASH] in text:
-            return f"the commit {commit[:_SHORT_HASH]}"
-    for name in sorted(request.test_names):
-        if re.search(rf"\b{re.escape(name)}\b", text):
-            return f"the hidden test {name}"
-    lines = (line.strip() for line in _added_lines(request.package))
-    long = [line for line in lines if len(line) >= _LONG_LINE and not line.startswith(("#", '"', "'"))]
-    return next((f"a line of the fix: {line[:60]}" for line in long if line in text), CLEAN)
+def _installed_project(package: TaskPackage, base: BaseTree, traces: FixTraces) -> str:
+    for path, content in sorted(package.files.items()):
+        trace = traces.find(content) if path.startswith(f"{PROJECT_FOLDER}/") else None
+        if trace is not None and not base.holds(trace):
+            return f"{path} holds {trace.told}"
+    return CLEAN
 
 
-def _dockerfile(request: AuditRequest) -> str:
-    text = request.package.files[DOCKERFILE].decode("utf-8", "replace")
-    return next((f"the commit {commit[:12]}" for commit in request.fix_commits if commit[:12] in text), CLEAN)
+def _dockerfile(package: TaskPackage, traces: FixTraces) -> str:
+    content = package.files[DOCKERFILE]
+    trace = traces.find(content)
+    if trace is not None:
+        return f"it holds {trace.told}"
+    fetches = _FETCHES.search(content.decode("utf-8", "replace"))
+    return f"it fetches something: {fetches[0]}" if fetches else CLEAN
 
 
-def _files(folder: Path) -> Iterable[str]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(folder).as_posix()
-            if not name.startswith(".git/"):
-                yield name
-
-
-def _added_lines(package: TaskPackage) -> list[str]:
-    patch = package.files["solution/fix.patch"].decode("utf-8", "replace")
-    return [line[1:] for line in patch.splitlines() if line.startswith("+") and not line.startswith("+++")]
+def _base_file(request: AuditRequest, path: str) -> bytes:
+    file = request.workspace / path
+    return file.read_bytes() if file.is_file() and not file.is_symlink() else b""
