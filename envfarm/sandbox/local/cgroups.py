@@ -30,6 +30,12 @@ class ControlGroups:
         """Return the files to which a process writes 0 to join."""
         return [str(folder / "cgroup.procs") for folder in self.folders]
 
+    def remove(self) -> None:
+        """Remove groups that no process has joined; of others their holder takes care."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
     def out_of_memory_kills(self) -> int:
         """Return how many processes of the groups the kernel ended for want of memory."""
         if self.memory is None:

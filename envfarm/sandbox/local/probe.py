@@ -6,12 +6,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import anyio
+
 from envfarm.errors import EnvfarmError
 from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.contract import LeaseRequest
 from envfarm.sandbox.finding import Finding
 from envfarm.sandbox.local.cgroups import make_control_groups
-from envfarm.sandbox.local.holder import remove_cgroup
 from envfarm.sandbox.local.provider import open_local_provider
 
 _APT = "apt-get install bubblewrap"
@@ -30,7 +31,8 @@ async def probe_local_jail() -> list[Finding]:
             needed=True,
         )
     ]
-    namespaces = subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode == 0
+    tried = await anyio.run_process(["unshare", "-Ur", "true"], check=False)
+    namespaces = tried.returncode == 0
     findings.append(
         Finding(
             name="user namespaces",
@@ -73,8 +75,7 @@ async def _jail() -> Finding:
 
 def _limits() -> Finding:
     groups = make_control_groups(f"envfarm-probe-{os.getpid()}", memory_bytes=1 << 28, process_count=64)
-    for folder in groups.folders:
-        remove_cgroup(str(folder))
+    groups.remove()
     found = [name for name, folder in (("memory", groups.memory), ("processes", groups.pids)) if folder is not None]
     if len(found) == 2:  # noqa: PLR2004 -- memory and processes
         return Finding(name="cgroup limits", works=True, detail="memory and processes are bounded by control groups")

@@ -50,8 +50,8 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
         with ours:
             program = Path(__file__).with_name("keeper.py")
             keeper = subprocess.Popen(  # noqa: ASYNC220 -- it returns at once; asyncio's own adds a thread
-                [sys.executable, "-I", "-S", str(program), str(folder)],
-                stdin=theirs,
+                [sys.executable, "-I", "-S", "-B", str(program), str(folder)],
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
@@ -104,8 +104,12 @@ class LocalProvider:
         channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with channel:
             channel.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
-            paths = self._ask_for_holder(request, groups, theirs)
-            await self._wait_until_ready(channel)
+            try:
+                paths = self._ask_for_holder(request, groups, theirs)
+                await self._wait_until_ready(channel)
+            except BaseException:
+                groups.remove()
+                raise
             sandbox = LocalSandbox(channel, lease_arguments(self._facts, request, paths), request.limits, groups)
             async with _as_raised(), anyio.create_task_group() as group:
                 group.start_soon(sandbox.listen)
