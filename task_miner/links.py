@@ -55,11 +55,11 @@ def _all(text: str, commit: str, pull_heads: Mapping[str, int]) -> Iterator[tupl
         while further := _FURTHER.match(text, position):
             yield LinkKind.ISSUE, int(further["number"]), "closing_keyword"
             position = further.end()
-    if match := _SQUASH.search(subject):
-        yield LinkKind.PULL_REQUEST, int(match["number"]), "squash_trailer"
+    if squashed := _SQUASH.search(subject):
+        yield LinkKind.PULL_REQUEST, int(squashed["number"]), "squash_trailer"
     for pattern in (_MERGE, _GITLAB):
-        if match := pattern.search(text):
-            yield LinkKind.PULL_REQUEST, int(match["number"]), "merge_subject"
+        if merged := pattern.search(text):
+            yield LinkKind.PULL_REQUEST, int(merged["number"]), "merge_subject"
     if commit in pull_heads:
         yield LinkKind.PULL_REQUEST, pull_heads[commit], "pull_ref"
     for match in _PULL_URL.finditer(text):

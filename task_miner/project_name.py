@@ -61,10 +61,10 @@ def _from_setup(text: str) -> str | None:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             constants |= {target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            for keyword in node.keywords:
-                if keyword.arg == "name" and getattr(node.func, "id", getattr(node.func, "attr", "")) == "setup":
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call):
+            for keyword in call.keywords:
+                if keyword.arg == "name" and getattr(call.func, "id", getattr(call.func, "attr", "")) == "setup":
                     if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
                         return keyword.value.value
                     if isinstance(keyword.value, ast.Name):

@@ -80,7 +80,9 @@ class EnvironmentStore:
 async def _install_lock(box: InstallBox, environment: Environment, interpreter: Interpreter) -> None:
     python = f"{ENVIRONMENT}/bin/python"
     lock = environment.lock.encode()
-    steps = [(("venv", "--quiet", "--allow-existing", "--python", interpreter.executable, str(ENVIRONMENT)), b"")]
+    steps: list[tuple[tuple[str, ...], bytes]] = [
+        (("venv", "--quiet", "--allow-existing", "--python", interpreter.executable, str(ENVIRONMENT)), b"")
+    ]
     if environment.lock.strip():
         install = (
             "pip",

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from envfarm_verifiers.test_run import TestRun
-
 from envfarm.records.image import Folder
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox
+from envfarm_verifiers.test_run import TestRun
 from task_miner.reasons import ReasonCode
 from task_miner.unit import Candidate, PathRole
 

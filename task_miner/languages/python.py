@@ -2,11 +2,10 @@
 
 from pathlib import Path, PurePosixPath
 
-from envfarm_verifiers.test_run import TestRun
-
 from envfarm.images import EnvironmentStore
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox, SandboxProvider
+from envfarm_verifiers.test_run import TestRun
 from task_miner.languages.contract import EnvironmentRequest, PreparedEnvironment, Selection
 from task_miner.languages.python_code import PythonCode
 from task_miner.languages.python_environment import PythonEnvironments, describes_project

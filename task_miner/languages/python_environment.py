@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
@@ -88,9 +89,8 @@ class PythonEnvironments:
         reasons = []
         for minor in choose_minors(facts, committed):
             try:
-                return await anyio.to_thread.run_sync(
-                    lambda m=minor: bring_interpreter(m, cache_folder=self._cache_folder)
-                )
+                bring = partial(bring_interpreter, minor, cache_folder=self._cache_folder)
+                return await anyio.to_thread.run_sync(bring)
             except MissingToolError as error:
                 reasons.append(str(error))
         raise EnvironmentFailedError(ReasonCode.NO_INTERPRETER, "\n".join(reasons))

@@ -3,11 +3,10 @@
 import re
 from pathlib import PurePosixPath
 
-from envfarm_verifiers.test_command import TestCommand
-from envfarm_verifiers.test_run import TestRun, run_tests
-
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox
+from envfarm_verifiers.test_command import TestCommand
+from envfarm_verifiers.test_run import TestRun, run_tests
 from task_miner.languages.contract import Selection
 from task_miner.unit import Candidate
 

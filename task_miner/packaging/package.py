@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from envfarm.formats.harbor import package_digest, render_task_toml
-from envfarm_verifiers.harbor_script import TEST_SH, box_program
 
+from envfarm.formats.harbor import package_digest, render_task_toml
 from envfarm.records.task import (
     DOCKERFILE,
     EXPECTED_FILE,
@@ -24,6 +23,7 @@ from envfarm.records.task import (
     TaskPackage,
     ValidationRecord,
 )
+from envfarm_verifiers.harbor_script import TEST_SH, box_program
 from task_miner.packaging.container import SOLVE_SH, render_dockerfile
 
 _BOX_PROGRAMS = ("launch.py", "report_plugin.py", "place_files.py", "harbor_tests.py")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 import pytest
-from envfarm_verifiers.unit_tests import UnitTestsVerifier
 
 from envfarm.errors import Attribution, SandboxLostError, TaskError
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
@@ -21,6 +20,7 @@ from envfarm.records.task import REFERENCE_ARCHIVE
 from envfarm.records.verdict import Outcome, Verdict
 from envfarm.sandbox.contract import ExecResult, LeaseRequest, Limits, Sandbox, SandboxProvider
 from envfarm.sandbox.local.provider import open_local_provider
+from envfarm_verifiers.unit_tests import UnitTestsVerifier
 
 if TYPE_CHECKING:
     from tests.data.tiny.task import TinyTask

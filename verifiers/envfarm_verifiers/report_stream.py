@@ -43,10 +43,10 @@ class _Collector:
             return
         handler(record)
 
-    def _take_start(self, record: dict[str, Any]) -> None:
-        pass
+    def _take_start(self, _: dict[str, Any]) -> None:
+        """Nothing is told by it; it is there so that a report without any record is told from one cut short."""
 
-    def _take_stopped(self, record: dict[str, Any]) -> None:
+    def _take_stopped(self, _: dict[str, Any]) -> None:
         self.stopped = True
 
     def _take_problem(self, record: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ _TIMEOUT_SECONDS = 120.0
 _READ = 'test -f "$1" || exit 44; s=$(stat -Lc %s -- "$1") || exit 44; [ "$s" -le "$2" ] || exit 45; exec cat -- "$1"'
 _WRITE = (
     'd=${1%/*}; mkdir -p -- "${d:-/}" && t=$(mktemp -- "${d:-/}/.envfarm.XXXXXX") || exit 46; '
-    'if cat > "$t" && [ "$(stat -c %s -- "$t")" = "$3" ] && chmod -- "$2" "$t" && mv -fT -- "$t" "$1"; then exit 0; fi; '
+    'if cat > "$t" && [ "$(stat -c %s -- "$t")" = "$3" ] && chmod -- "$2" "$t" && mv -fT -- "$t" "$1"; '
+    "then exit 0; fi; "
     'rm -f -- "$t"; exit 46'
 )
 _MISSING, _TOO_LARGE = 44, 45

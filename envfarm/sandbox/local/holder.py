@@ -1,7 +1,7 @@
 """Runs beside the driver, never in it: `keeper` forks one holder per lease, a holder starts the lease's commands.
 
-Standard library only; started by path with ``python -I -S``, so it may import nothing of envfarm. Single-threaded, since
-a process with threads cannot make a user namespace.
+Standard library only; started by path with ``python -I -S``, so it may import nothing of envfarm. Single-threaded,
+since a process with threads cannot make a user namespace.
 
 Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it. Nothing of it
 is visible outside, so nothing is left when the holder ends, however it ends. A holder ends when its socket does, which
@@ -47,7 +47,7 @@ def enter_namespaces():
     user, group = os.geteuid(), os.getegid()
     _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-        with open(f"/proc/self/{path}", "w") as file:  # noqa: PTH123 -- pathlib costs 10 ms of start
+        with open(f"/proc/self/{path}", "w") as file:
             file.write(text)
     mount(None, "/", None, MS_REC | MS_PRIVATE, None)
 
@@ -60,8 +60,8 @@ def build_box(spec):
     )
     for name in ("tmp", "shm", "home", "empty"):
         os.mkdir(f"{box}/{name}", 0o1777 if name in {"tmp", "shm"} else 0o700)
-    os.chmod(f"{box}/tmp", 0o1777)  # noqa: PTH101 -- pathlib costs 10 ms of start
-    os.chmod(f"{box}/shm", 0o1777)  # noqa: PTH101, S103 -- the mode of every /dev/shm
+    os.chmod(f"{box}/tmp", 0o1777)
+    os.chmod(f"{box}/shm", 0o1777)
     copied = []
     for number, source in enumerate(spec["copy_on_write"]):
         merged, upper, work = (f"{box}/{part}{number}" for part in ("merged", "upper", "work"))
@@ -188,7 +188,7 @@ def _become_command(message, descriptors):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         for path in message["join"]:
-            with open(path, "w") as file:  # noqa: PTH123 -- pathlib costs 10 ms of start
+            with open(path, "w") as file:
                 file.write("0")
         for name, value in message["rlimits"].items():
             kind = getattr(resource, name)

@@ -142,14 +142,15 @@ class LocalSandbox:
                     os.close(descriptor)
             with anyio.move_on_after(timeout_seconds) as scope:
                 await self._collect(running, stdin, ours, outputs)
-            if scope.cancelled_caught and not running.ended.is_set():
+            late = scope.cancelled_caught and not running.ended.is_set()
+            if late:
                 await self._kill(number, running)
-                return running, True
-            return running, False
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._kill(number, running)
             raise
+        else:
+            return running, late
         finally:
             for descriptor in ours:
                 if descriptor >= 0:
@@ -209,12 +210,12 @@ class LocalSandbox:
 def _open_pipes(ours: list[int], output_count: int) -> list[int]:
     """Open the pipes of a command: appends the driver's ends to `ours`, returns the command's."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(writing, False)  # noqa: FBT003 -- the parameter is positional only
+    os.set_blocking(writing, False)
     ours.append(writing)
     theirs = [reading]
     for _ in range(output_count):
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reading, False)  # noqa: FBT003 -- the parameter is positional only
+        os.set_blocking(reading, False)
         ours.append(reading)
         theirs.append(writing)
     return theirs

@@ -26,7 +26,7 @@ def _move_descriptor():
     try:
         moved = os.dup2(number, _PRIVATE_DESCRIPTOR, inheritable=False) or _PRIVATE_DESCRIPTOR
     except OSError:
-        os.set_inheritable(number, False)
+        os.set_inheritable(number, False)  # noqa: FBT003 -- the parameter is positional only
         return number
     os.close(number)
     return moved
