@@ -43,7 +43,7 @@ def test_a_hang_at_import_scores_zero(tiny_task: "TinyTask") -> None:
 
 def test_a_hang_in_a_test_scores_zero_and_names_the_test(tiny_task: "TinyTask") -> None:
     patch = tiny_task.patch({SOURCE: tiny_task.broken.replace("return a - b", "import time; time.sleep(99)")})
-    verdict = tiny_task.grade(patch, run_timeout_seconds=1.5)
+    verdict = tiny_task.grade(patch, run_timeout_seconds=4.0)
     assert verdict.reward == 0.0
     assert "the tests hung: the run's time limit came in tests/test_more.py::test_more" in why(verdict)
 
