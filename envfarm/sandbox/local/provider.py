@@ -111,15 +111,16 @@ class LocalProvider:
                 groups.remove()
                 raise
             sandbox = LocalSandbox(channel, lease_arguments(self._facts, request, paths), request.limits, groups)
+            listening = anyio.CancelScope(shield=True)
             async with _as_raised(), anyio.create_task_group() as group:
-                group.start_soon(sandbox.listen)
+                group.start_soon(_listen, sandbox, listening)
                 try:
                     yield sandbox
                 finally:
                     channel.shutdown(socket.SHUT_WR)
                     with anyio.CancelScope(shield=True), anyio.move_on_after(_START_SECONDS):
                         await sandbox.gone.wait()
-                    group.cancel_scope.cancel()
+                    listening.cancel()
 
     def _ask_for_holder(self, request: LeaseRequest, groups: ControlGroups, theirs: socket.socket) -> BoxPaths:
         folders = request.image.folders + request.folders
@@ -161,3 +162,9 @@ class LocalProvider:
             raise SandboxStartError(message)
         message = f"a local sandbox was not ready within {_START_SECONDS:.0f} s"
         raise SandboxStartError(message)
+
+
+async def _listen(sandbox: LocalSandbox, listening: anyio.CancelScope) -> None:
+    """Take the holder's answers also while the lease is being cancelled: its commands end through them."""
+    with listening:
+        await sandbox.listen()
