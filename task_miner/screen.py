@@ -7,7 +7,8 @@ from task_miner.languages.contract import CodeRules
 from task_miner.reasons import ReasonCode
 from task_miner.unit import Candidate, Change
 
-_REGULAR = frozenset({0, 0o100644, 0o100755})
+_REGULAR = frozenset({0, 0o100644, 0o100664, 0o100755})
+"""Modes of plain files, the one that git wrote before 2005 included; a symbolic link or a submodule has another."""
 
 
 def screen(candidate: Candidate, read: Callable[[str], bytes | None], code: CodeRules) -> ReasonCode:

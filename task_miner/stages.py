@@ -30,7 +30,6 @@ from task_miner.candidate_work import CandidateFiles, StageEnd, ValidationState,
 from task_miner.classify import REQUIRED_TO_PASS, Classification
 from task_miner.gather import gather_material
 from task_miner.languages.contract import ChangedTests, EnvironmentRequest
-from task_miner.languages.python_code import is_typing_only
 from task_miner.links import find_links
 from task_miner.packaging.archive import ArchiveEntry, write_archive
 from task_miner.packaging.package import PackageParts, build_package, with_quality
@@ -207,7 +206,7 @@ def _build_package(shop: Workshop, work: Work) -> TaskPackage:
             committed_at=_iso(candidate.unit.committed_at),
             unit_kind=candidate.unit.kind,
             links=links,
-            labels=_labels(work),
+            labels=_labels(shop, work),
             license=_license(files),
         ),
         environment=prepared.environment,
@@ -241,13 +240,10 @@ def _hidden_names(shop: Workshop, work: Work) -> frozenset[str]:
     return frozenset(name for name in names if len(name) > len("test_"))
 
 
-def _labels(work: Work) -> tuple[str, ...]:
+def _labels(shop: Workshop, work: Work) -> tuple[str, ...]:
     files = work.known_files()
-    typing = all(
-        is_typing_only(PurePosixPath(change.path), files.before.get(change.path), files.after.get(change.path))
-        for change in work.candidate.source
-    )
-    return ("typing",) if typing else ()
+    paths = [change.path for change in work.candidate.source]
+    return shop.language.code.labels_of({path: (files.before.get(path), files.after.get(path)) for path in paths})
 
 
 def _license(files: CandidateFiles) -> str | None:

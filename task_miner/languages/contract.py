@@ -78,6 +78,10 @@ class CodeRules(Protocol):
         """Return at most `limit` mutants of the lines that `new` adds to `old`, spread over them, always the same."""
         ...
 
+    def labels_of(self, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> tuple[str, ...]:
+        """Return what kind of work a change of source is: ``lint``, ``typing``; by old and new content of each path."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentRequest:

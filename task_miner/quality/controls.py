@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from envfarm.grading.path_quoting import quote
 from envfarm.records.submission import Submission, SubmissionKind
+from task_miner.languages.python_syntax import is_docstring, parse_python
 from task_miner.quality import cheats
 
 _MOST_CARRIERS = 3
@@ -110,13 +111,13 @@ def _marked(mark: bytes, line: bytes) -> bytes:
 
 def run_first(content: bytes, payload: bytes) -> bytes:
     """Return the module with the payload run first, as far as a docstring and `from __future__` let it."""
-    try:
-        body = ast.parse(content).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse_python(content)
+    if tree is None:
         return payload + content
+    body = tree.body
     first = 0
     for node in body:
-        if not (_is_future(node) or (node is body[0] and _is_docstring(node))):
+        if not (_is_future(node) or (node is body[0] and is_docstring(node))):
             break
         first = node.end_lineno or first
     lines = _lines(content)
@@ -129,7 +130,3 @@ def run_first(content: bytes, payload: bytes) -> bytes:
 
 def _is_future(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__"
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
