@@ -2,7 +2,7 @@
 # Mines a few releases of a small library from the package index, then grades one task: the true fix, no change, cheats.
 set -euo pipefail
 out=${1:-demo-output}
-spec=${2:-'pypi:sqlparse[0.4.4..0.5.0]'}
+spec=${2:-'pypi:sqlparse[0.4.2..0.5.0]'}
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 

@@ -1,41 +1,62 @@
-"""Harbor's package digest (schema 1.4): sha256 over ``relpath NUL sha256(file) LF`` of a task's files, sorted. PURE."""
+"""Harbor's package digest (schema 1.4): sha256 over ``relpath NUL sha256(file) LF`` of a task's files, sorted. PURE.
+
+Which files count is Harbor's rule: a few at the top and four folders, less what a .gitignore at the top leaves out (its
+absence means a short list of leftovers), less what .harborignore files leave out in tests/ and solution/, where a
+folder's file also holds below it.
+"""
 
 import hashlib
-import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
-_TOP_FILES = frozenset({"task.toml", "instruction.md", "README.md", "trajectory.json", ".gitignore", ".harborignore"})
+from pathspec import GitIgnoreSpec
+
+_TOP_FILES = frozenset({"task.toml", "instruction.md", "README.md", "trajectory.json"})
 _TOP_FOLDERS = ("environment/", "tests/", "solution/", "steps/")
-_IGNORED = re.compile(r"(^|/)(__pycache__(/|\Z)|[^/]*\.pyc\Z|\.DS_Store\Z|[^/]*\.sw[po]\Z|[^/]*~\Z)")
+_LEFTOVERS = ("__pycache__/", "*.pyc", ".DS_Store", "*.swp", "*.swo", "*~")
+_IGNORE_FILE = ".harborignore"
+_IGNORE_SCOPES = GitIgnoreSpec.from_lines(("/tests/", "/solution/", "/steps/*/tests/", "/steps/*/solution/"))
 
 
 def package_digest(files: Mapping[str, bytes]) -> str:
     """Return ``sha256:`` and 64 hex digits over the files that belong to a package.
 
     Args:
-        files: Content by path relative to the task's folder, POSIX. Patterns of .harborignore and .gitignore at the
-            root are honoured as far as plain names and globs go.
+        files: Content by path relative to the task's folder, POSIX.
     """
-    ignored = _ignore_expression(files)
+    rules = files.get(".gitignore")
+    ignored = GitIgnoreSpec.from_lines(_LEFTOVERS if rules is None else _lines(rules))
+    specs = {
+        PurePosixPath(path).parent: GitIgnoreSpec.from_lines(_lines(content))
+        for path, content in files.items()
+        if PurePosixPath(path).name == _IGNORE_FILE and _IGNORE_SCOPES.match_file(path)
+    }
     digest = hashlib.sha256()
     for path in sorted(files):
-        if path not in _TOP_FILES and not path.startswith(_TOP_FOLDERS):
-            continue
-        if _IGNORED.search(path) or (ignored is not None and ignored.search(path)):
-            continue
-        digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode("utf-8", "surrogateescape"))
+        belongs = path in _TOP_FILES or path.startswith(_TOP_FOLDERS)
+        if belongs and not ignored.match_file(path) and not _is_left_out(path, specs):
+            digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode("utf-8", "surrogateescape"))
     return f"sha256:{digest.hexdigest()}"
 
 
-def _ignore_expression(files: Mapping[str, bytes]) -> re.Pattern[str] | None:
-    content = files.get(".harborignore", files.get(".gitignore"))
-    if content is None:
-        return None
-    lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
-    parts = []
-    for line in lines:
-        if line and not line.startswith(("#", "!")):
-            body = re.escape(line.strip("/")).replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-            start = r"^" if line.startswith("/") or "/" in line.strip("/") else r"(^|/)"
-            parts.append(f"{start}{body}(/|\\Z)")
-    return re.compile("|".join(parts)) if parts else None
+def _is_left_out(path: str, specs: Mapping[PurePosixPath, GitIgnoreSpec]) -> bool:
+    if PurePosixPath(path).name == _IGNORE_FILE:
+        return True
+    if not specs or not _IGNORE_SCOPES.match_file(path):
+        return False
+    whole = PurePosixPath(path)
+    for depth in range(1, len(whole.parts) + 1):
+        place = PurePosixPath(*whole.parts[:depth])
+        suffix = "" if place == whole else "/"
+        left_out = False
+        for folder in reversed(place.parents):
+            spec = specs.get(folder)
+            found = spec.check_file(place.relative_to(folder).as_posix() + suffix).include if spec else None
+            left_out = left_out if found is None else found
+        if left_out:
+            return True
+    return False
+
+
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8", "replace").splitlines()
