@@ -1,0 +1,178 @@
+"""Mining real libraries: valid share, seconds per published task, overhead over the bare test runs, folder sizes.
+
+Each repository is mined twice: cold, then again from candidates with warm environments, which is what is timed. The sum
+of bare test runs is what the boxes' own clocks say of the commands that ran tests; nothing else is in it.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import anyio
+
+from envfarm.sandbox.contract import WORKSPACE, ExecResult, LeaseRequest, Sandbox, SandboxProvider
+from envfarm.sandbox.local.provider import open_local_provider
+from task_miner.mine import mine
+from task_miner.options import MineOptions
+from task_miner.report import MineReport, SilentObserver
+
+BARS = "bars: valid share 80 %; 15 s per published task; cores x wall at most 1.5 x bare test runs; 5 MB a folder"
+
+
+@dataclass
+class Meter:
+    """Adds up the wall-clock seconds of commands that ran tests."""
+
+    seconds: float = 0.0
+    runs: int = 0
+
+
+@dataclass
+class MeteredSandbox:
+    """A sandbox that tells a meter of its test runs."""
+
+    inner: Sandbox
+    meter: Meter = field(default_factory=Meter)
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: PurePosixPath = WORKSPACE,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_seconds: float,
+        report_limit_bytes: int = 0,
+    ) -> ExecResult:
+        """Run a command, and meter it when it runs tests."""
+        result = await self.inner.exec(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            timeout_seconds=timeout_seconds,
+            report_limit_bytes=report_limit_bytes,
+        )
+        if any(word.endswith("launch.py") for word in argv):
+            self.meter.seconds += result.wall_seconds
+            self.meter.runs += 1
+        return result
+
+    async def read_file(self, path: PurePosixPath, *, limit_bytes: int = 64 << 20) -> bytes:
+        """Read a file."""
+        return await self.inner.read_file(path, limit_bytes=limit_bytes)
+
+    async def write_file(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
+        """Write a file."""
+        await self.inner.write_file(path, content, mode=mode)
+
+
+@dataclass
+class MeteredProvider:
+    """A provider whose sandboxes are metered."""
+
+    inner: SandboxProvider
+    meter: Meter
+    name: str = "local"
+
+    @asynccontextmanager
+    async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
+        """Lease a metered sandbox."""
+        async with self.inner.lease(request) as sandbox:
+            yield MeteredSandbox(sandbox, self.meter)
+
+
+@asynccontextmanager
+async def open_metered(meter: Meter) -> AsyncIterator[SandboxProvider]:
+    """Open the local provider, metered."""
+    async with open_local_provider({}) as provider:
+        yield MeteredProvider(provider, meter)
+
+
+def run(repo: str, out: Path, cache: Path, limit: int, jobs: int) -> tuple[MineReport, Meter]:
+    """Mine once and return the report and the meter."""
+    meter = Meter()
+    options = MineOptions(repo=repo, out=out, cache_folder=cache, limit=limit, jobs=jobs)
+    return anyio.run(mine, options, partial(open_metered, meter), SilentObserver()), meter
+
+
+def largest_folder(out: Path) -> int:
+    """Return the bytes of the largest task folder."""
+    sizes = [
+        sum(file.stat().st_size for file in task.rglob("*") if file.is_file()) for task in (out / "tasks").glob("*")
+    ]
+    return max(sizes, default=0)
+
+
+def measure(repo: str, cache: Path, limit: int, jobs: int, keep: Path | None) -> dict[str, Any]:
+    """Mine a repository cold and warm, and return its row."""
+    name = Path(repo).parent.name.split("+")[-1] if repo.endswith("/repo") else Path(repo).name
+    with tempfile.TemporaryDirectory(prefix="envfarm-bench-") as scratch:
+        cold, _ = run(repo, Path(scratch) / "cold", cache, limit, jobs)
+        out = (keep / name) if keep else Path(scratch) / "warm"
+        warm, meter = run(repo, out, cache, limit, jobs)
+        size = largest_folder(out)
+    share = warm.published / warm.candidates if warm.candidates else 0.0
+    return {
+        "repo": name,
+        "candidates": warm.candidates,
+        "published": warm.published,
+        "share": round(share, 3),
+        "rejected": warm.rejected,
+        "cold_seconds": round(cold.seconds, 1),
+        "warm_seconds": round(warm.seconds, 1),
+        "seconds_per_task": round(warm.seconds / warm.published, 2) if warm.published else None,
+        "overhead": round(jobs * warm.seconds / meter.seconds, 2) if meter.seconds else None,
+        "test_runs": meter.runs,
+        "largest_folder_kib": size >> 10,
+    }
+
+
+def main() -> None:
+    """Mine and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("repo", nargs="+", help="clones, git URLs, or pypi:NAME[A..B]")
+    parser.add_argument("--limit", type=int, default=20, help="candidates per repository, newest first")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cache", type=Path, help="cache folder to use; a fresh one otherwise")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the published tasks")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    options = parser.parse_args()
+    print(BARS, file=sys.stderr)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="envfarm-cache-") as fresh:
+        for repo in options.repo:
+            started = time.monotonic()
+            row = measure(repo, options.cache or Path(fresh), options.limit, options.jobs, options.keep)
+            rows.append(row)
+            print(json.dumps(row) if options.json else _line(row), flush=True)
+            print(f"  ({time.monotonic() - started:.0f} s)", file=sys.stderr)
+    published, candidates = sum(row["published"] for row in rows), sum(row["candidates"] for row in rows)
+    each = [row["seconds_per_task"] for row in rows if row["seconds_per_task"]]
+    over = [row["overhead"] for row in rows if row["overhead"]]
+    print(
+        f"all: {published} of {candidates} candidates = {published / max(candidates, 1):.0%}; median of "
+        f"{statistics.median(each):.1f} s per task, overhead {statistics.median(over):.2f} x bare test runs"
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    fallen = ", ".join(f"{code} {count}" for code, count in row["rejected"].items()) or "-"
+    return (
+        f"{row['repo']:<18} {row['published']:>3}/{row['candidates']:<3} {row['share']:>6.0%}  "
+        f"{row['seconds_per_task'] or 0:>6.2f} s/task  {row['overhead'] or 0:>5.2f} x  "
+        f"{row['largest_folder_kib']:>5} KiB  {fallen}"
+    )
+
+
+if __name__ == "__main__":
+    main()
