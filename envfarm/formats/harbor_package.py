@@ -1,13 +1,12 @@
 """Task folders on disk: read whole or refused by the name of the damaged file, written whole or not at all."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
-from envfarm.errors import OutputFolderError, TaskError
+from envfarm.errors import TaskError
 from envfarm.formats.harbor_digest import package_digest
 from envfarm.formats.harbor_toml import parse_task_toml
+from envfarm.formats.new_folder import new_folder, write_file
 from envfarm.records.task import TASK_FILE, TaskPackage
 
 _MOST_BYTES = 256 << 20
@@ -66,34 +65,6 @@ def write_package(package: TaskPackage, folder: Path) -> None:
     Raises:
         OutputFolderError: The disk is full, or the folder cannot be written; nothing half-written is left.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
+    with new_folder(folder, replace=True) as partial:
         for path, content in package.files.items():
-            target = partial / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            target.chmod(0o755 if path in package.executable else 0o644)
-        partial.chmod(0o755)
-        if folder.exists():
-            _swap(partial, folder)
-        else:
-            partial.rename(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    aside = partial.with_name(f"{partial.name}.old")
-    folder.rename(aside)
-    partial.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _unwritable(folder: Path, error: OSError) -> OutputFolderError:
-    return OutputFolderError(f"{folder} cannot be written ({error.strerror}): free space or name another folder")
+            write_file(partial / path, content, executable=path in package.executable)
