@@ -1,0 +1,78 @@
+"""Statements come from the best source there is, and tell nothing of the fix."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envfarm.records.task import StatementSource
+from task_miner.statement import FLAGS, StatementMaterial, choose_statement
+
+LONG = "The parser loses the last line when the input does not end with a newline. " * 4
+
+
+@pytest.mark.parametrize(
+    ("material", "source"),
+    [
+        (StatementMaterial(issue=LONG, pull_request=LONG, changelog=LONG, message=LONG), StatementSource.ISSUE),
+        (StatementMaterial(pull_request=LONG, changelog=LONG, message=LONG), StatementSource.PULL_REQUEST),
+        (StatementMaterial(changelog="* The last line of input is kept.", message=LONG), StatementSource.CHANGELOG),
+        (StatementMaterial(message=LONG), StatementSource.COMMIT_MESSAGE),
+        (StatementMaterial(message="Fix it"), StatementSource.TEST_REPORT),
+        (StatementMaterial(issue="(#3)", message="Fix"), StatementSource.TEST_REPORT),
+    ],
+)
+def test_the_best_source_wins(material: StatementMaterial, source: StatementSource) -> None:
+    assert choose_statement(material).source is source
+
+
+def test_whatever_tells_the_fix_is_taken_out() -> None:
+    text = (
+        "The loader fails on empty files (#12), see https://example.org/a/b/pull/12 and 1a2b3c4d5e6f.\n"
+        "Fixes #11\nIt is in src/pkg/loader.py, shown by test_empty_file in test_loader.py.\n"
+        "Signed-off-by: Somebody <a@example.org>\n" + LONG
+    )
+    material = StatementMaterial(
+        issue=text,
+        project="pkg",
+        hidden_names=frozenset({"test_empty_file", "test_loader.py"}),
+        fix_paths=("src/pkg/loader.py",),
+    )
+    said = choose_statement(material).text
+    for secret in (
+        "#12",
+        "#11",
+        "pull/12",
+        "1a2b3c4d5e6f",
+        "loader.py",
+        "test_empty_file",
+        "Signed-off",
+        "a@example.org",
+    ):
+        assert secret not in said
+    assert "The loader fails on empty files" in said
+
+
+def test_a_generated_statement_describes_failures_without_naming_tests() -> None:
+    failures = {"tests/test_a.py::TestX::test_keeps_last_line[no newline]": "...\nE   AssertionError: assert 2 == 3"}
+    said = choose_statement(StatementMaterial(message="Fix", failures=failures, project="pkg"))
+    assert "keeps last line (case no newline)" in said.text
+    assert "assert 2 == 3" in said.text
+    assert "test_keeps_last_line" not in said.text
+    assert "test_a.py" not in said.text
+    assert "generated" in said.flags
+
+
+@given(
+    st.builds(
+        StatementMaterial,
+        issue=st.none() | st.text(),
+        changelog=st.text(),
+        message=st.text(),
+        failures=st.dictionaries(st.text(), st.text(), max_size=3),
+        fix_paths=st.tuples(st.text(min_size=1)),
+    )
+)
+def test_a_statement_is_never_empty_and_its_flags_are_known(material: StatementMaterial) -> None:
+    statement = choose_statement(material)
+    assert len(statement.text.split()) > 20
+    assert set(statement.flags) <= set(FLAGS)
