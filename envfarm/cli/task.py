@@ -15,18 +15,30 @@ from rich.table import Table
 from rich.text import Text
 
 from envfarm.errors import TaskError, UserError
-from envfarm.formats.foreign import read_foreign, write_foreign_task
+from envfarm.formats.foreign import read_foreign, write_foreign_tasks
+from envfarm.formats.foreign_rows import ROW_FILE, read_imported, read_rows, write_foreign
 from envfarm.formats.harbor import read_package
+from envfarm.formats.json_text import render_json
 from envfarm.formats.lint import lint_task
-from envfarm.formats.swebench import read_rows, write_foreign, write_repository, write_rows
+from envfarm.formats.swebench_repository import read_repository, write_repository
+from envfarm.formats.swebench_rows import to_row, write_lines
+from envfarm.records.task import TASK_FILE
 
-task_app = typer.Typer(no_args_is_help=True, help="Check, show, export and import tasks.")
+task_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, show, export and import tasks.")
 
 _EXIT_PROBLEMS = 2
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Task folders, or folders that hold task folders.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+class ImportFormat(StrEnum):
+    """What tasks are imported from."""
+
+    HARBOR = "harbor"
+    REPOSITORY = "swebench-repo"
+    ROWS = "rows"
 
 
 class ExportFormat(StrEnum):
@@ -45,12 +57,11 @@ def check_command(paths: Paths, *, json_: AsJson = False) -> None:
         told = {folder: [asdict(problem) for problem in problems] for folder, problems in found.items()}
         sys.stdout.write(json.dumps({"tasks": len(found), "errors": errors, "problems": told}) + "\n")
     else:
-        console = Console()
         for folder, problems in found.items():
             for problem in problems:
                 place = f"{folder}/{problem.file}" + (f":{problem.line}" if problem.line else "")
-                console.print(Text(f"{place}: {problem.severity} [{problem.rule}] {problem.message}"))
-        console.print(f"{len(found)} tasks, {errors} errors", highlight=False)
+                sys.stdout.write(f"{place}: {problem.severity} [{problem.rule}] {problem.message}\n")
+        sys.stdout.write(f"{len(found)} tasks, {errors} errors\n")
     if errors:
         raise typer.Exit(_EXIT_PROBLEMS)
 
@@ -99,36 +110,72 @@ def export_command(
     format_: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
     out: Annotated[Path, typer.Option("--out", help="File (jsonl) or new folder (repo) to write.")],
 ) -> None:
-    """Write tasks in another format."""
-    packages = [read_package(folder) for folder in _task_folders(paths)]
-    write = write_rows if format_ is ExportFormat.JSONL else write_repository
-    count = write(packages, out)
-    Console(stderr=True).print(f"{count} tasks written to {out}", highlight=False)
+    """Write tasks as SWE-bench rows, or as a SWE-bench task repository; imported rows go out as they came in."""
+    folders = _task_folders(paths)
+    if format_ is ExportFormat.REPOSITORY:
+        if imported := [folder for folder in folders if (folder / ROW_FILE).is_file()]:
+            message = f"{imported[0]} is an imported row, which has no environment: export it as {ExportFormat.JSONL}"
+            raise UserError(message)
+        count = write_repository((read_package(folder) for folder in folders), out)
+    else:
+        count = write_lines((_row(folder) for folder in folders), out)
+    sys.stderr.write(f"{count} tasks written to {out}\n")
 
 
 @task_app.command("import", epilog="Example: envfarm task import verified.jsonl --out imported")
 def import_command(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A Harbor task folder, or a file of SWE-bench rows.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A Harbor task folder, a folder of them, a SWE-bench task repository, or a file of rows (JSON lines).",
+        ),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder per task.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder that gets one folder per task.")],
+    format_: Annotated[
+        ImportFormat | None, typer.Option("--format", help="What SOURCE is [default: seen from SOURCE].")
+    ] = None,
 ) -> None:
-    """Take over foreign tasks without losing a field; they are not runnable here before they are validated again."""
-    console = Console(stderr=True)
-    if source.is_dir():
-        folders = [source] if (source / "task.toml").is_file() else sorted(p.parent for p in source.glob("*/task.toml"))
+    """Take over foreign tasks without losing a byte; they cannot be graded here before they are validated again.
+
+    Nothing of them is run: a parser or a build command that a data set carries stays text.
+    """
+    kind = format_ or _kind_of(source)
+    if kind is ImportFormat.HARBOR:
+        folders = (
+            [source] if (source / TASK_FILE).is_file() else sorted(p.parent for p in source.glob(f"*/{TASK_FILE}"))
+        )
         if not folders:
-            message = f"{source} holds no Harbor task: a task folder has a task.toml"
+            message = f"{source} holds no Harbor task: a task folder has a {TASK_FILE}"
             raise UserError(message)
-        for folder in folders:
-            write_foreign_task(read_foreign(folder), out / folder.name)
-        console.print(f"{len(folders)} Harbor tasks taken over to {out}", highlight=False)
-        return
-    count = write_foreign(read_rows(source), out)
-    console.print(
-        f"{count} rows taken over to {out}; they have to be validated before they are graded", highlight=False
-    )
+        count = write_foreign_tasks({folder.absolute().name: read_foreign(folder) for folder in folders}, out)
+    elif kind is ImportFormat.REPOSITORY:
+        found = list(read_repository(source))
+        if not found:
+            message = f"{source} holds no tasks/*/task.yaml: name a SWE-bench task repository"
+            raise UserError(message)
+        count = write_foreign((row for row, _ in found), out, files={row.name: files for row, files in found})
+    else:
+        count = write_foreign(read_rows(source), out)
+    told = "they have to be validated here before they can be graded"
+    sys.stderr.write(f"{count} tasks taken over to {out}; {told}\n")
+
+
+def _kind_of(source: Path) -> ImportFormat:
+    if not source.exists():
+        message = f"{source} does not exist: name a Harbor task folder, a task repository, or a file of rows"
+        raise UserError(message)
+    if not source.is_dir():
+        return ImportFormat.ROWS
+    return ImportFormat.REPOSITORY if (source / "sweb.yaml").is_file() else ImportFormat.HARBOR
+
+
+def _row(folder: Path) -> bytes:
+    if (folder / ROW_FILE).is_file():
+        row = read_imported(folder)
+        return row.text or render_json(row.row)
+    return render_json(to_row(read_package(folder)))
 
 
 def _task_folders(paths: Iterable[Path]) -> list[Path]:
@@ -139,12 +186,13 @@ def _task_folders(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted(entry.parent for entry in path.glob("*/task.toml")) if path.is_dir() else []
-        if (path / "task.toml").is_file() or not inside:
-            if not path.is_dir():
-                message = f"{path}: it is no folder: name a task folder"
-                raise TaskError(message)
-            found.append(path)
-        else:
-            found += inside
+        if not path.is_dir():
+            message = f"{path}: it is no folder: name a task folder"
+            raise TaskError(message)
+        inside = sorted({entry.parent for name in (TASK_FILE, ROW_FILE) for entry in path.glob(f"*/{name}")})
+        found += [path] if not inside or _is_task(path) else inside
     return found
+
+
+def _is_task(path: Path) -> bool:
+    return (path / TASK_FILE).is_file() or (path / ROW_FILE).is_file()

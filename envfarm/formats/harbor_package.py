@@ -26,8 +26,12 @@ def read_package(path: Path) -> TaskPackage:
     return TaskPackage(task=task, files=files, executable=executable, digest=package_digest(files))
 
 
-def read_files(path: Path) -> tuple[dict[str, bytes], frozenset[str]]:
+def read_files(path: Path, *, skipped: frozenset[str] = frozenset()) -> tuple[dict[str, bytes], frozenset[str]]:
     """Return all files below a folder by relative path, and which of them are executable.
+
+    Args:
+        path: The folder.
+        skipped: Relative paths that are left out.
 
     Raises:
         TaskError: It is no folder, holds a link or a device, or cannot be read.
@@ -42,20 +46,23 @@ def read_files(path: Path) -> tuple[dict[str, bytes], frozenset[str]]:
         for name in [*entries, *(name for name in names if (Path(folder) / name).is_symlink())]:
             file = Path(folder) / name
             relative = file.relative_to(path).as_posix()
+            if relative in skipped:
+                continue
             if file.is_symlink() or not file.is_file():
                 message = f"{relative}: it is no regular file: a task holds files only"
                 raise TaskError(message)
             try:
+                facts = file.stat()
+                total += facts.st_size
+                if total > _MOST_BYTES:
+                    message = f"{relative}: the folder holds more than {_MOST_BYTES >> 20} MiB: that is no task"
+                    raise TaskError(message)
                 files[relative] = file.read_bytes()
-                if file.stat().st_mode & 0o100:
+                if facts.st_mode & 0o100:
                     executable.add(relative)
             except OSError as error:
                 message = f"{relative}: it cannot be read ({error.strerror})"
                 raise TaskError(message) from error
-            total += len(files[relative])
-            if total > _MOST_BYTES:
-                message = f"{relative}: the folder holds more than {_MOST_BYTES >> 20} MiB: that is no task"
-                raise TaskError(message)
     return files, frozenset(executable)
 
 
