@@ -119,8 +119,10 @@ def main():
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    import compile_catalogs
     import report_plugin
 
+    compile_catalogs.compile_all(WORKSPACE)
     inside = take_workspace_off_the_path()
     failed = import_runner(job["plugins"])
     calm_hypothesis()
