@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Machines are shared and noisy: a property is judged by what it finds, never by how long it took.
+settings.register_profile("envfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("envfarm")
 
 if TYPE_CHECKING:
     from tests.data.tiny.task import TinyTask

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import lzma
 import shutil
 import tarfile
 import tempfile
@@ -9,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from envfarm.errors import Attribution, ImageBuildError, TaskError
+
+_LARGEST_BYTES = 1 << 30
+"""Unpacked size of an archive; a task has a few megabytes, a bomb has none."""
 
 
 def unpack_archive(name: str, data: bytes, folder: Path) -> None:
@@ -18,21 +22,22 @@ def unpack_archive(name: str, data: bytes, folder: Path) -> None:
         TaskError: It is damaged, or holds something that no task needs: devices, hard links, paths out of it.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:*", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=io.BytesIO(_decompressed(data)), mode="r:", errors="surrogateescape") as archive:
             for member in archive:
                 _write_member(name, archive, member, folder)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        message = f"{name}: this archive is damaged ({error}): get the task again"
-        raise TaskError(message) from error
-    except _lzma_error() as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         message = f"{name}: this archive is damaged ({error}): get the task again"
         raise TaskError(message) from error
 
 
-def _lzma_error() -> type[Exception]:
-    import lzma
-
-    return lzma.LZMAError
+def _decompressed(data: bytes) -> bytes:
+    """Return all of an .xz stream: a reader that stops at the last member would not see that the end is missing."""
+    stream = lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
+    whole = stream.decompress(data, max_length=_LARGEST_BYTES)
+    if not stream.eof:
+        message = "it is cut short" if len(whole) < _LARGEST_BYTES else "it is larger than any task"
+        raise ValueError(message)
+    return whole
 
 
 def _write_member(name: str, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
