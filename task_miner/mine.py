@@ -7,7 +7,7 @@ loop's thread alone. Ctrl-C and cancellation end every box and leave a ledger th
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,10 +65,11 @@ async def mine(
     """
     started = time.monotonic()
     tally = _Tally()
-    with claim_folder(options.out) as folder, open_ledger(options.out, create=True) as ledger:
+    with claim_folder(options.out) as folder, ExitStack() as opened:
         source = await anyio.to_thread.run_sync(
             lambda: open_source(options.repo, cache_folder=options.cache_folder, report=observer.on_message)
         )
+        ledger = opened.enter_context(open_ledger(options.out, create=True))
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
         issues = read_issues(options.issues) if options.issues else IssueBook()
         async with open_provider() as provider:

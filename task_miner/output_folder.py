@@ -10,6 +10,7 @@
 Only one process mines into a folder at a time: it holds a lock that the kernel takes back when the process dies.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -124,6 +125,17 @@ def claim_folder(path: Path) -> Iterator[OutputFolder]:
         except BlockingIOError as error:
             message = f"another `envfarm mine` is writing to {path}: wait for it, or name another --out"
             raise OutputFolderError(message) from error
-        yield OutputFolder(path)
+        try:
+            yield OutputFolder(path)
+        finally:
+            _leave_nothing_empty(path)
     finally:
         os.close(descriptor)
+
+
+def _leave_nothing_empty(path: Path) -> None:
+    """Remove the folder again when nothing but our lock came to be in it."""
+    if [entry.name for entry in path.iterdir()] == [_LOCK_FILE]:
+        (path / _LOCK_FILE).unlink()
+        with contextlib.suppress(OSError):
+            path.rmdir()

@@ -163,6 +163,8 @@ def _print_report(console: Console, report: MineReport, out: Path) -> None:
     )
     if report.interrupted:
         console.print("interrupted: what is done is kept; run the same command again to go on")
+    elif not report.candidates:
+        console.print("no commit in these bounds changes both source and tests so that a test could see it")
     elif not report.published:
         console.print(f"nothing was published: `envfarm ledger status {escape(str(out))} --list` says why")
 
