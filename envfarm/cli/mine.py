@@ -123,8 +123,7 @@ def _mine_and_tell(options: MineOptions, settings: Settings, *, json_: bool) -> 
         report = anyio.run(_mine_until_interrupted, options, settings, progress)
     if json_:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
-    else:
-        _print_report(console, report, options.out)
+    _print_report(console, report, options.out)
     if report.interrupted:
         raise typer.Exit(_EXIT_INTERRUPTED)
     if not report.published:
