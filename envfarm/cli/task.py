@@ -20,6 +20,7 @@ from envfarm.formats.foreign_rows import ROW_FILE, read_imported, read_rows, wri
 from envfarm.formats.harbor import read_package
 from envfarm.formats.json_text import render_json
 from envfarm.formats.lint import lint_task
+from envfarm.formats.lint_problem import NOTE
 from envfarm.formats.swebench_repository import read_repository, write_repository
 from envfarm.formats.swebench_rows import to_row, write_lines
 from envfarm.records.task import TASK_FILE
@@ -49,7 +50,12 @@ class ExportFormat(StrEnum):
 
 
 @task_app.command("check", epilog="Example: envfarm task check mined/tasks")
-def check_command(paths: Paths, *, json_: AsJson = False) -> None:
+def check_command(
+    paths: Paths,
+    *,
+    notes: Annotated[bool, typer.Option("--notes", help="Say also what Harbor leaves out by default.")] = False,
+    json_: AsJson = False,
+) -> None:
     """Apply Harbor's lint ids and our own; exit code 2 when there are errors."""
     found = {str(folder): lint_task(folder) for folder in _task_folders(paths)}
     errors = sum(problem.severity == "error" for problems in found.values() for problem in problems)
@@ -58,7 +64,7 @@ def check_command(paths: Paths, *, json_: AsJson = False) -> None:
         sys.stdout.write(json.dumps({"tasks": len(found), "errors": errors, "problems": told}) + "\n")
     else:
         for folder, problems in found.items():
-            for problem in problems:
+            for problem in (item for item in problems if notes or item.severity != NOTE):
                 place = f"{folder}/{problem.file}" + (f":{problem.line}" if problem.line else "")
                 sys.stdout.write(f"{place}: {problem.severity} [{problem.rule}] {problem.message}\n")
         sys.stdout.write(f"{len(found)} tasks, {errors} errors\n")

@@ -116,7 +116,8 @@ def expand_variables(values: Mapping[str, str], environ: Mapping[str, str]) -> d
         if match is None:
             return value
         default: str | None = match["default"]
-        found = environ[match["name"]] if match["name"] in environ else default
+        found: str | None = environ.get(match["name"])
+        found = default if found is None else found
         if found is None:
             message = f"{TASK_FILE}: it asks for the variable {match['name']}: set it, or give it a default"
             raise TaskError(message)

@@ -1,93 +1,25 @@
-"""Problems of a Harbor task folder: Harbor's own lint ids, and ours, which start with ``envfarm-``.
+"""Problems of a task folder, ours or anybody's: Harbor's own lint ids, and ours, which start with ``envfarm-``.
 
-Harbor's rules are told apart by what they need: the shape of task.toml (here), and commands and images in Dockerfiles
-and scripts (`lint_commands`), compose files (`lint_compose`). Nothing is run and nothing is fetched.
+Nothing is run and nothing is fetched. Harbor's own linter agrees on the ids (tests/service/test_foreign_judges.py);
+only compose files, which it has docker read, are read here by themselves.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
-from envfarm.errors import TaskError
-from envfarm.formats.harbor_package import read_files
-from envfarm.formats.harbor_toml import parse_task_toml
-from envfarm.formats.lint_commands import lint_dockerfile, lint_script
+from envfarm.formats.harbor_config import Config, read_config, unknown_fields
+from envfarm.formats.harbor_rules import contradictions, overlaps
+from envfarm.formats.lint_commands import lint_dockerfile, lint_image, lint_script
 from envfarm.formats.lint_compose import lint_compose
-from envfarm.records.task import DOCKERFILE, STATEMENT_FILE, TASK_FILE, Task
+from envfarm.formats.lint_layout import COMPOSE, judgings, lint_layout, solutions
+from envfarm.formats.lint_ours import lint_ours
+from envfarm.formats.lint_problem import Problem, problem
+from envfarm.formats.task_tree import TaskTree, read_tree
+from envfarm.records.task import TASK_FILE
 
-LARGEST_BYTES = 5 << 20
-_KEYS: Mapping[str, frozenset[str]] = {
-    "": frozenset(
-        {
-            "schema_version",
-            "version",
-            "source",
-            "multi_step_reward_strategy",
-            "artifacts",
-            "task",
-            "metadata",
-            "agent",
-            "verifier",
-            "environment",
-            "solution",
-            "steps",
-        }
-    ),
-    "task": frozenset({"name", "version", "description", "authors", "keywords"}),
-    "agent": frozenset({"timeout_sec", "user", "network_mode", "allowed_hosts"}),
-    "verifier": frozenset(
-        {"timeout_sec", "env", "user", "environment_mode", "network_mode", "allowed_hosts", "environment", "collect"}
-    ),
-    "environment": frozenset(
-        {
-            "build_timeout_sec",
-            "docker_image",
-            "os",
-            "cpus",
-            "memory_mb",
-            "storage_mb",
-            "gpus",
-            "gpu_types",
-            "tpu",
-            "mcp_servers",
-            "env",
-            "skills_dir",
-            "workdir",
-            "network_mode",
-            "allowed_hosts",
-            "healthcheck",
-            "allow_internet",
-            "memory",
-            "storage",
-        }
-    ),
-    "solution": frozenset({"env"}),
-}
-_LOG_FOLDER = "/logs/"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One problem of a task folder.
-
-    Attributes:
-        rule: The lint id.
-        file: The file at fault, relative to the folder.
-        message: What is wrong, in words.
-        line: Its line, where there is one.
-        severity: error, or warning.
-    """
-
-    rule: str
-    file: str
-    message: str
-    line: int | None = None
-    severity: str = "error"
+__all__ = ["Problem", "lint_task"]
 
 
 def lint_task(path: Path) -> list[Problem]:
@@ -96,128 +28,110 @@ def lint_task(path: Path) -> list[Problem]:
     Raises:
         TaskError: It is no folder, or cannot be read.
     """
-    files, _ = read_files(path)
-    problems = list(_layout(files))
-    document = _document(files, problems)
-    problems += _config(document)
-    for name, content in sorted(files.items()):
-        text = content.decode("utf-8", "replace")
-        if Path(name).name == "Dockerfile":
-            problems += [Problem(rule=r, file=name, line=n, message=m) for r, n, m in lint_dockerfile(name, text)]
-        elif name.startswith("tests/") and name.endswith(".sh"):
-            problems += [Problem(rule=r, file=name, line=n, message=m) for r, n, m in lint_script(text)]
-        elif Path(name).name in {"docker-compose.yaml", "docker-compose.yml"}:
-            problems += [Problem(rule=r, file=name, message=m) for r, m in lint_compose(text)]
-    if isinstance(document.get("metadata"), dict) and "envfarm" in document["metadata"]:
-        problems += _ours(files)
-    return sorted(problems, key=lambda item: (item.file, item.line or 0, item.rule))
-
-
-def _layout(files: Mapping[str, bytes]) -> Iterator[Problem]:
-    steps = any(name.startswith("steps/") for name in files)
-    if TASK_FILE not in files:
-        yield Problem(rule="invalid-task-files", file=TASK_FILE, message="it is missing")
-    if STATEMENT_FILE not in files and not steps:
-        yield Problem(rule="invalid-task-files", file=STATEMENT_FILE, message="it is missing")
-    if not steps and not any(name in files for name in ("tests/test.sh", "tests/test.bat")):
-        yield Problem(rule="invalid-task-files", file="tests/test.sh", message="it is missing")
-
-
-def _document(files: Mapping[str, bytes], problems: list[Problem]) -> dict[str, Any]:
-    try:
-        return tomlkit.parse(files.get(TASK_FILE, b"").decode()).unwrap()
-    except (TOMLKitError, ValueError, RecursionError) as error:
-        problems.append(Problem(rule="invalid-task-config", file=TASK_FILE, message=f"it is no TOML: {error}"))
-        return {}
-
-
-def _config(document: Mapping[str, Any]) -> Iterator[Problem]:
-    def problem(rule: str, message: str, severity: str = "error") -> Problem:
-        return Problem(rule=rule, file=TASK_FILE, message=message, severity=severity)
-
-    for section, known in _KEYS.items():
-        table = document if not section else document.get(section, {})
-        if not isinstance(table, dict):
-            yield problem("invalid-task-config", f"{section} is no table")
-            continue
-        for key in sorted(set(table) - known):
-            yield problem("unknown-config-field", f"{section + '.' if section else ''}{key} is no field of Harbor's")
-    version = document.get("schema_version", document.get("version"))
-    if document and not re.fullmatch(r"1\.\d+", str(version)):
-        yield problem("invalid-task-config", f"schema_version is {version!r}, known are 1.0 to 1.4")
-    verifier, agent = _table(document, "verifier"), _table(document, "agent")
-    if document and verifier.get("environment_mode") != "separate" and "environment" not in verifier:
-        yield problem("shared-verifier", "the verifier runs in the agent's own container", "warning")
-    if agent.get("user") in {"root", 0}:
-        yield problem("root-agent", "the agent runs as root", "warning")
-    yield from (problem(rule, message) for rule, message in _artifacts(document.get("artifacts", [])))
-    image = _table(document, "environment").get("docker_image")
-    if isinstance(image, str) and "@sha256:" not in image:
-        yield problem("unpinned-image", f"the image {image} is not named by its digest", "warning")
-
-
-def _artifacts(entries: Any) -> Iterator[tuple[str, str]]:
-    sources = [entry.get("source") if isinstance(entry, dict) else entry for entry in entries or []]
-    paths = [path.rstrip("/") for path in sources if isinstance(path, str)]
-    for path in paths:
-        if f"{path}/".startswith(_LOG_FOLDER) or _LOG_FOLDER.startswith(f"{path}/"):
-            yield "artifact-log-overlap", f"the artifact {path} overlaps the folder of logs"
-    for number, path in enumerate(paths):
-        for other in paths[:number]:
-            if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):
-                yield "overlapping-artifacts", f"the artifacts {other} and {path} overlap"
-
-
-def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _ours(files: Mapping[str, bytes]) -> Iterator[Problem]:
-    try:
-        task = parse_task_toml(files.get(TASK_FILE, b""), files)
-    except TaskError as error:
-        file, _, message = str(error).partition(": ")
-        yield Problem(rule="envfarm-damaged", file=file, message=message)
-        return
-    size = sum(map(len, files.values()))
-    if size > LARGEST_BYTES:
-        yield Problem(
-            rule="envfarm-large", file=TASK_FILE, message=f"the task has {size >> 20} MiB", severity="warning"
+    tree = read_tree(path)
+    found = [
+        problem(
+            "invalid-task-files",
+            name,
+            "it is no regular file of the task, but a link out of it, a dead one or a device",
         )
-    yield from _facts(task)
-    visible = {name: files[name] for name in (STATEMENT_FILE, DOCKERFILE) if name in files}
-    for name, content in visible.items():
-        for line in _fix_lines(files.get("solution/fix.patch", b"")):
-            if line in content:
-                told = line.decode("utf-8", "replace").strip()[:60]
-                yield Problem(rule="envfarm-leak", file=name, message=f"it holds a line of the fix: {told}")
-                break
+        for name in tree.strays
+    ]
+    document, config = None, None
+    if TASK_FILE not in tree.files:
+        found.append(problem("invalid-task-files", TASK_FILE, "it is missing"))
+    else:
+        document = _parse(tree.files[TASK_FILE], found)
+    if document is not None:
+        found += [problem("unknown-config-field", TASK_FILE, said) for said in unknown_fields(document)]
+        config = _read(document, found)
+    if config is not None:
+        found += [*lint_layout(config, tree), *_lint_config(config), *_lint_sources(config, tree)]
+    found += _lint_compose_files(tree)
+    metadata = document.get("metadata") if document is not None else None
+    if isinstance(metadata, dict) and "envfarm" in metadata:
+        found += lint_ours(tree.files)
+    unique = list(dict.fromkeys(found))
+    return sorted(unique, key=lambda item: (item.file, item.line or 0, item.rule, item.message))
 
 
-def _facts(task: Task) -> Iterator[Problem]:
-    def problem(rule: str, message: str) -> Problem:
-        return Problem(rule=rule, file="tests/expected.json", message=message)
+def _parse(content: bytes, found: list[Problem]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        found.append(problem("invalid-task-config", TASK_FILE, f"it is no TOML ({' '.join(str(error).split())})"))
+        return None
 
-    wanted, kept = task.tests.fail_to_pass, task.tests.pass_to_pass
-    if not wanted:
-        yield problem("envfarm-nothing-to-pass", "no test has to go from failing to passing")
-    if both := sorted(set(wanted) & set(kept)):
-        yield problem("envfarm-overlapping-lists", f"{both[0]} is in both lists")
-    if list(wanted) != sorted(wanted) or list(kept) != sorted(kept):
-        yield problem("envfarm-unsorted-lists", "the lists of tests are not sorted")
-    lines = [line for line in task.environment.lock.splitlines() if re.match(r"[A-Za-z0-9]", line)]
-    if lines and "--hash=sha256:" not in task.environment.lock:
-        yield Problem(
-            rule="envfarm-lock-without-hashes", file="environment/requirements.txt", message="it has no hashes"
+
+def _read(document: Mapping[str, Any], found: list[Problem]) -> Config | None:
+    """Return the tables where Harbor would take them."""
+    config = read_config(document)
+    wrong = [config] if isinstance(config, str) else list(contradictions(config))
+    found += [problem("invalid-task-config", TASK_FILE, said) for said in wrong]
+    return None if wrong or isinstance(config, str) else config
+
+
+def _lint_config(config: Config) -> Iterator[Problem]:
+    base = list(overlaps(config.artifacts))
+    every = base + [said for step in config.steps or [] for said in overlaps([*config.artifacts, *step.artifacts])]
+    for said in dict.fromkeys(every):
+        yield problem("overlapping-artifacts", TASK_FILE, said)
+    verifiers = [(step.verifier, config.verifier.is_separate()) for step in config.steps or []]
+    if not all(table.is_separate(inherited) for table, inherited in verifiers or [(config.verifier, False)]):
+        yield problem(
+            "shared-verifier",
+            TASK_FILE,
+            'it is judged in the agent\'s own container: environment_mode = "separate" helps',
         )
-    certificate = task.quality.leak_certificate
-    if certificate is None or any(said != "clean" for said in certificate.checks.values()):
-        yield Problem(rule="envfarm-no-certificate", file=TASK_FILE, message="no clean leak certificate")
+    users = [("agent.user", config.agent.user)]
+    if config.steps:
+        users = [
+            (f"steps[{number}].agent.user", config.agent.user if step.agent.user is None else step.agent.user)
+            for number, step in enumerate(config.steps)
+        ]
+    for place, user in users:
+        if user is None or str(user).split(":")[0] in {"0", "root"}:
+            yield problem("root-agent", TASK_FILE, f"{place} is not given, or root")
 
 
-def _fix_lines(patch: bytes) -> Iterable[bytes]:
-    for line in patch.split(b"\n"):
-        text = line[1:].strip()
-        if line.startswith(b"+") and not line.startswith(b"+++") and len(text) >= 40 and not text.startswith(b"#"):  # noqa: PLR2004 -- shorter lines are anybody's
-            yield text
+def _lint_sources(config: Config, tree: TaskTree) -> Iterator[Problem]:
+    tables = [("environment", config.environment), ("verifier.environment", config.verifier.environment)]
+    tables += [
+        (f"steps[{n}].verifier.environment", step.verifier.environment) for n, step in enumerate(config.steps or [])
+    ]
+    for place, table in tables:
+        if table is not None and table.docker_image:
+            yield from (
+                problem(rule, TASK_FILE, said) for rule, said in lint_image(table.docker_image, f"{place}.docker_image")
+            )
+    every = judgings(config, tree)
+    recipes = dict.fromkeys(["environment", *(item.image_folder for item in every if item.image_folder)])
+    for folder in recipes:
+        name = f"{folder}/Dockerfile"
+        if name in tree.files:
+            text = tree.files[name].decode("utf-8", "replace")
+            yield from (
+                problem(rule, name, said, line)
+                for rule, line, said in lint_dockerfile(text, of_agent=folder == "environment")
+            )
+    scripts: dict[str, bool] = {}
+    for item in every:
+        if item.script is not None:
+            scripts[item.script] = scripts.get(item.script, False) or item.is_separate
+    for name in solutions(config, tree):
+        scripts.setdefault(name, False)
+    for name, is_separate in scripts.items():
+        if name.endswith(".sh"):
+            text = tree.files[name].decode("utf-8", "replace")
+            yield from (
+                problem(rule, name, said, line) for rule, line, said in lint_script(text, is_separate=is_separate)
+            )
+
+
+def _lint_compose_files(tree: TaskTree) -> Iterator[Problem]:
+    for name, content in tree.files.items():
+        parts = name.split("/")
+        at_the_top = parts in (["environment", COMPOSE], ["tests", COMPOSE])
+        if at_the_top or (len(parts) == 4 and parts[0] == "steps" and parts[2:] == ["tests", COMPOSE]):  # noqa: PLR2004 -- steps/NAME/tests/FILE
+            text = content.decode("utf-8", "replace")
+            yield from (problem(rule, name, said) for rule, said in lint_compose(text, name, tree.strays))

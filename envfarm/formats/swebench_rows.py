@@ -4,6 +4,7 @@ A row names its tests and patches but holds no environment: that is in the task 
 whose Dockerfile makes the image that the row names.
 """
 
+import base64
 import hashlib
 import json
 import shlex
@@ -24,7 +25,7 @@ _EVAL = """\
 set -uo pipefail
 cd /workspace
 test_patch=$(mktemp)
-cat > "$test_patch" <<'{end}'
+{reader} > "$test_patch" <<'{end}'
 {patch}{end}
 # Files that the test patch touches are the base's again, whatever was done to them.
 git apply --numstat -z "$test_patch" | while IFS= read -r -d '' line; do
@@ -100,6 +101,9 @@ def write_lines(lines: Iterable[bytes], path: Path) -> int:
 def render_eval(package: TaskPackage) -> bytes:
     """Return eval.sh: it places the hidden tests over whatever is there, runs them, and prints the three markers."""
     task, patch = package.task, package.files[TEST_PATCH]
+    reader = "cat"
+    if not _is_utf8(patch):  # SWE-bench reads scripts as UTF-8
+        reader, patch = "base64 -d", base64.encodebytes(patch)
     if patch and not patch.endswith(b"\n"):
         patch += b"\n"
     words = ["/opt/venv/bin/python", "-m", "pytest", "-rA", "--tb=short", "--color=no", "-p", "no:cacheprovider"]
@@ -108,14 +112,26 @@ def render_eval(package: TaskPackage) -> bytes:
     words += [*task.tests.options, *task.tests.paths]
     end = f"END_OF_{hashlib.sha256(patch).hexdigest()[:16]}"
     script = _EVAL.format(
-        end=end, patch=text_of(patch), base=shlex.quote(task.source.base_commit), command=shlex.join(words)
+        reader=reader,
+        end=end,
+        patch=patch.decode(),
+        base=shlex.quote(task.source.base_commit),
+        command=shlex.join(words),
     )
-    return script.encode("utf-8", "surrogateescape")
+    return script.encode()
 
 
 def image_name(instance_id: str) -> str:
     """Return the image that SWE-bench derives from an instance's id."""
     return f"swebench/sweb.eval.x86_64.{instance_id}:latest".lower().replace("__", "_1776_")
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def text_of(content: bytes) -> str:
