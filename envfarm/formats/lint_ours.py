@@ -51,12 +51,7 @@ def lint_ours(files: Mapping[str, bytes]) -> Iterator[Problem]:
     patches = [patched for name in (FIX_PATCH, TEST_PATCH) for patched in read_patch(files.get(name, b""))]
     if not patches:
         yield problem("envfarm-no-patches", FIX_PATCH, "there is neither a fix nor a test patch")
-    for name, content in files.items():
-        if name == STATEMENT_FILE or (name.startswith("environment/") and name not in {LOCK_FILE, WORKSPACE_ARCHIVE}):
-            line = _leaked_line(content, patches)
-            if line is not None:
-                yield problem("envfarm-leak", name, f"it holds a line of the fix or of its tests: {line}")
-    yield from _lint_workspace(files.get(WORKSPACE_ARCHIVE, b""), patches)
+    yield from _lint_leaks(files, patches)
 
 
 def _lint_facts(task: Task) -> Iterator[Problem]:
@@ -86,25 +81,32 @@ def _lint_environment(task: Task, files: Mapping[str, bytes]) -> Iterator[Proble
             yield problem("envfarm-unpinned-base-image", DOCKERFILE, said, number)
 
 
-def _leaked_line(content: bytes, patches: list[PatchedFile]) -> str | None:
-    present = {line.strip() for line in content.splitlines()}
-    for patched in patches:
-        for line in patched.own_lines:
-            if len(line) >= LONG_LINE and line in present:
-                return line.decode("utf-8", "replace")[:60]
-    return None
-
-
-def _lint_workspace(archive: bytes, patches: list[PatchedFile]) -> Iterator[Problem]:
-    """Yield files of the workspace that are already as the fix or the test patch makes them."""
+def _lint_leaks(files: Mapping[str, bytes], patches: list[PatchedFile]) -> Iterator[Problem]:
+    """Yield what a policy could read of the solution or the hidden tests."""
+    own = {line for patched in patches for line in patched.own_lines if len(line) >= LONG_LINE}
+    told: dict[bytes, str] = {}
+    for name, content in files.items():
+        if name == STATEMENT_FILE or (name.startswith("environment/") and name not in {LOCK_FILE, WORKSPACE_ARCHIVE}):
+            told |= {line: name for line in own.intersection(map(bytes.strip, content.splitlines()))}
     wanted = {patched.path: patched for patched in patches if patched.own_lines}
     try:
-        with tarfile.open(fileobj=io.BytesIO(lzma.decompress(archive))) as opened:
-            for member in opened:
-                patched = wanted.get(member.name.removeprefix("./"))
-                content = opened.extractfile(member) if patched is not None and member.isfile() else None
-                if content is not None and patched is not None and patched.is_applied_to(content.read()):
-                    said = f"{patched.path} is already as the solution or the hidden tests make it"
-                    yield problem("envfarm-leak", WORKSPACE_ARCHIVE, said)
+        for path, content in _workspace_files(files.get(WORKSPACE_ARCHIVE, b"")):
+            if path in wanted and wanted[path].is_applied_to(content):
+                said = f"{path} is already as the solution or the hidden tests make it"
+                yield problem("envfarm-leak", WORKSPACE_ARCHIVE, said)
+            for line in [line for line in told if line in content]:
+                told.pop(line)  # the base says it too: nothing of the fix
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         yield problem("envfarm-damaged", WORKSPACE_ARCHIVE, f"it is no archive ({error})")
+    for line, name in told.items():
+        said = f"it holds a line of the fix or of its tests: {line.decode('utf-8', 'replace')[:60]}"
+        yield problem("envfarm-leak", name, said)
+
+
+def _workspace_files(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(archive))) as opened:
+        for member in opened:
+            path = member.name.removeprefix("./")
+            content = opened.extractfile(member) if member.isfile() and not path.startswith(".git/") else None
+            if content is not None:
+                yield path, content.read()

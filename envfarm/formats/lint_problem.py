@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = {"shared-verifier": WARNING, "root-agent": NOTE, "unpinned-image": NOTE}
-"""A task that breaks these can be judged rightly all the same; the notes are rules that Harbor leaves out by default."""
+"""A task that breaks these can be judged rightly all the same; the notes are rules that Harbor leaves out by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
