@@ -16,9 +16,9 @@ from envfarm.sandbox.contract import ExecResult
 from envfarm_verifiers.patch_application import PatchApplied
 from envfarm_verifiers.test_run import TestRun
 
-_TOLD_TESTS = 5
-_TOLD_LINES = 3
-_TOLD_CHARACTERS = 300
+_TOLD_TESTS = 3
+_TOLD_LINES = 2
+_TOLD_CHARACTERS = 120
 _EVIDENCE_TESTS = 50
 
 
