@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from envfarm.sandbox.local.lease import LocalSandbox
 
 _TIMEOUT_SECONDS = 120.0
-_READ = 'test -f "$1" || exit 44; s=$(stat -Lc %s -- "$1") || exit 44; [ "$s" -le "$2" ] || exit 45; exec cat -- "$1"'
+_READ = (
+    'test -f "$1" || exit 44; s=$(stat -Lc %s -- "$1") || exit 44; [ "$s" -le "$2" ] || exit 45; '
+    'exec head -c "$(($2 + 1))" -- "$1"'
+)
 _WRITE = (
     'd=${1%/*}; mkdir -p -- "${d:-/}" && t=$(mktemp -- "${d:-/}/.envfarm.XXXXXX") || exit 46; '
     'if cat > "$t" && [ "$(stat -c %s -- "$t")" = "$3" ] && chmod -- "$2" "$t" && mv -fT -- "$t" "$1"; '
@@ -22,9 +25,9 @@ _MISSING, _TOO_LARGE = 44, 45
 
 async def read_from(sandbox: "LocalSandbox", path: PurePosixPath, *, limit_bytes: int) -> bytes:
     """Return a regular file's content; errors as the contract says."""
-    whole = sandbox.with_output_limit(2 * limit_bytes + 2)
+    whole = sandbox.with_output_limit(2 * (limit_bytes + 1))
     result = await _shell(whole, _READ, (str(path), str(limit_bytes)), {})
-    if result.exit_code == _TOO_LARGE:
+    if result.exit_code == _TOO_LARGE or len(result.stdout) > limit_bytes:
         message = f"{path} is larger than {limit_bytes} bytes"
         raise ValueError(message)
     if result.exit_code != 0:

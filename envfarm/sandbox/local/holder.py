@@ -3,6 +3,12 @@
 Standard library only; started by path with ``python -I -S``, so it may import nothing of envfarm. Single-threaded,
 since a process with threads cannot make a user namespace.
 
+A spare holder stands ready in namespaces of its own, so that a lease waits for a message and not for the kernel.
+
+A command is spawned (not forked: that costs a millisecond), and bubblewrap waits on a pipe until the process that will
+become the sandbox's first has its limits and groups. The holder adopts that process when bubblewrap ends, kills what
+is left of it, and answers only when the last process of the command is gone: so use is told for the whole tree.
+
 Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it. Nothing of it
 is visible outside, so nothing is left when the holder ends, however it ends. A holder ends when its socket does, which
 is when the driver leaves the lease or dies. Its commands die with it (bubblewrap's ``--die-with-parent``).
@@ -18,15 +24,16 @@ import select
 import shutil
 import signal
 import socket
-import sys
 import time
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
-MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
+MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_REC, MS_SLAVE = 2, 4, 0x20, 0x4000, 1 << 19
+PR_SET_CHILD_SUBREAPER = 36
 MNT_DETACH = 2
 MAXIMUM_MESSAGE = 1 << 20
 MAXIMUM_DESCRIPTORS = 8
+UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,6 +41,14 @@ def _check(result, what):
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def receive(channel):
+    """Return a message and its descriptors, which no program inherits by itself."""
+    data, descriptors, _, _ = socket.recv_fds(channel, MAXIMUM_MESSAGE, MAXIMUM_DESCRIPTORS)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
+    return data, descriptors
 
 
 def mount(source, target, kind, flags, options):
@@ -49,19 +64,23 @@ def enter_namespaces():
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         with open(f"/proc/self/{path}", "w") as file:
             file.write(text)
-    mount(None, "/", None, MS_REC | MS_PRIVATE, None)
+    mount(None, "/", None, MS_REC | MS_SLAVE, None)
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def open_box(box):
+    """Mount the tmpfs that all writes go to, still without its bounds."""
+    mount("envfarm", box, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+    for name, mode in (("tmp", 0o1777), ("shm", 0o1777), ("home", 0o700), ("empty", 0o755)):
+        os.mkdir(f"{box}/{name}")
+        os.chmod(f"{box}/{name}", mode)
 
 
 def build_box(spec):
-    """Mount what the lease writes to, and return which folders were copied because overlays are refused here."""
+    """Bound and fill the box, and return which folders were copied because overlays are refused here."""
     box = spec["box"]
-    mount(
-        "envfarm", box, "tmpfs", MS_NOSUID | MS_NODEV, f"size={spec['disk_bytes']},mode=0700,nr_inodes={spec['inodes']}"
-    )
-    for name in ("tmp", "shm", "home", "empty"):
-        os.mkdir(f"{box}/{name}", 0o1777 if name in {"tmp", "shm"} else 0o700)
-    os.chmod(f"{box}/tmp", 0o1777)
-    os.chmod(f"{box}/shm", 0o1777)
+    bounds = f"size={spec['disk_bytes']},nr_inodes={spec['inodes']}"
+    mount("envfarm", box, "tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV, bounds)
     copied = []
     for number, source in enumerate(spec["copy_on_write"]):
         merged, upper, work = (f"{box}/{part}{number}" for part in ("merged", "upper", "work"))
@@ -83,6 +102,95 @@ def overlay(lower, upper, work, merged):
     mount("overlay", merged, "overlay", MS_NOSUID | MS_NODEV, options)
 
 
+class Command:
+    """One command: bubblewrap, and the first process of the sandbox that it made."""
+
+    def __init__(self, message):
+        """Take what the driver asked for; nothing runs yet."""
+        self.number = message["id"]
+        self.rlimits = message["rlimits"]
+        self.join = message["join"]
+        self.started = time.monotonic()
+        self.outer = self.inner = None
+        self.status = self.go = None
+        self.said = b""
+        self.exit_code = self.error = None
+        self.outer_status = 0
+        self.outer_usage = None
+
+    def spawn(self, argv, descriptors):
+        """Start bubblewrap; descriptors become 0, 1, 2 and, for a report, 3; the two after them are ours."""
+        self.status, status = os.pipe()
+        go, self.go = os.pipe()
+        own = len(descriptors)
+        try:
+            moves = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate([*descriptors, status, go])]
+            words = [argv[0], "--json-status-fd", str(own), "--block-fd", str(own + 1), *argv[1:]]
+            self.outer = os.posix_spawn(
+                argv[0], words, {}, file_actions=moves, setsigmask=(), setsigdef=signal.valid_signals() - UNCHANGEABLE
+            )
+        finally:
+            os.close(status)
+            os.close(go)
+            if self.outer is None:
+                self.close()
+
+    def hear(self):
+        """Take what bubblewrap says of itself; false at the end of it."""
+        data = os.read(self.status, 4096)
+        self.said += data
+        *lines, self.said = self.said.split(b"\n")
+        for line in lines:
+            fact = json.loads(line)
+            self.exit_code = fact.get("exit-code", self.exit_code)
+            if "child-pid" in fact:
+                self.inner = fact["child-pid"]
+                self.bound()
+        return bool(data)
+
+    def bound(self):
+        """Bound the first process of the sandbox, which waits for it, and let it go on."""
+        try:
+            for name, value in self.rlimits.items():
+                kind = getattr(resource, name)
+                _, hard = resource.prlimit(self.inner, kind)
+                bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.prlimit(self.inner, kind, (bound, bound))
+            for path in self.join:
+                with open(path, "w") as file:
+                    file.write(str(self.inner))
+            os.write(self.go, b"x")
+        except ProcessLookupError:
+            return  # killed meanwhile
+        except OSError as error:
+            self.error = f"the command could not be bounded: {error}"
+            self.kill()
+
+    def kill(self):
+        """End the command; the kernel takes the whole sandbox with its first process."""
+        for pid in (self.outer, self.inner):
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def adopted(self):
+        """Return whether the sandbox's first process is now a child of ours, to be waited for."""
+        if self.inner is None:
+            return False
+        try:
+            os.waitid(os.P_PID, self.inner, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def close(self):
+        """Close what is open of its pipes."""
+        for descriptor in (self.status, self.go):
+            if descriptor is not None:
+                os.close(descriptor)
+        self.status = self.go = None
+
+
 class Holder:
     """One lease."""
 
@@ -90,66 +198,104 @@ class Holder:
         """Take the socket to the driver and the lease's specification."""
         self.channel = channel
         self.spec = spec
-        self.running = {}
+        self.commands = {}
         self.poll = select.poll()
+        self.react = {}
+
+    def watch(self, descriptor, reaction):
+        """Call `reaction` whenever the descriptor is readable or at its end."""
+        self.react[descriptor] = reaction
+        self.poll.register(descriptor, select.POLLIN)
+
+    def forget(self, descriptor):
+        """End a watch."""
+        del self.react[descriptor]
+        self.poll.unregister(descriptor)
 
     def serve(self):
         """Do what the driver asks for until its end of the socket is closed."""
-        self.poll.register(self.channel, select.POLLIN)
-        alive = True
-        while alive:
+        self.watch(self.channel.fileno(), self.take)
+        while True:
             for descriptor, _ in self.poll.poll():
-                if descriptor == self.channel.fileno():
-                    alive = self.take()
-                    if not alive:
-                        break
-                else:
-                    self.reap(descriptor)
+                if descriptor in self.react and self.react[descriptor]() is False:
+                    return
 
     def take(self):
         """Take one message; false at the end of the socket."""
-        data, descriptors, _, _ = socket.recv_fds(self.channel, MAXIMUM_MESSAGE, MAXIMUM_DESCRIPTORS)
+        data, descriptors = receive(self.channel)
         if not data:
             return False
         message = json.loads(data)
+        if message["do"] == "large":
+            with open(descriptors.pop(), "rb") as file:
+                file.seek(0)
+                message = json.load(file)
         if message["do"] == "exec":
             self.start(message, descriptors)
-        elif message["do"] == "kill":
-            for _, pid, number in self.running.values():
-                if number == message["id"]:
-                    os.kill(pid, signal.SIGKILL)
+        elif message["do"] == "kill" and message["id"] in self.commands:
+            self.commands[message["id"]].kill()
         return True
 
     def start(self, message, descriptors):
-        """Start a command; its descriptors become 0, 1, 2 and, for a report, 3."""
+        """Start a command."""
+        command = Command(message)
         try:
-            pid = os.fork()
+            command.spawn(message["argv"], descriptors)
         except OSError as error:
+            self.answer({"id": command.number, "error": f"bubblewrap could not be started: {error}"})
+            return
+        finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-            self.answer({"id": message["id"], "error": f"fork: {error}"})
-            return
-        if pid == 0:
-            _become_command(message, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        watch = os.pidfd_open(pid)
-        self.running[watch] = (time.monotonic(), pid, message["id"])
-        self.poll.register(watch, select.POLLIN)
+        self.commands[command.number] = command
+        self.watch(command.status, lambda: self.hear(command))
+        self.watch_end(command.outer, lambda: self.reap_outer(command))
 
-    def reap(self, watch):
+    def hear(self, command):
+        """Take what bubblewrap says of a command."""
+        if not command.hear():
+            self.forget(command.status)
+            os.close(command.status)
+            command.status = None
+
+    def watch_end(self, pid, reaction):
+        """Call `reaction` once, when a child has ended."""
+        descriptor = os.pidfd_open(pid)
+
+        def end():
+            self.forget(descriptor)
+            os.close(descriptor)
+            reaction()
+
+        self.watch(descriptor, end)
+
+    def reap_outer(self, command):
+        """Go on to the sandbox's first process once bubblewrap has ended."""
+        _, command.outer_status, command.outer_usage = os.wait4(command.outer, 0)
+        command.outer = None
+        while command.status is not None:
+            self.hear(command)
+        if command.adopted():
+            command.kill()
+            self.watch_end(command.inner, lambda: self.finish(command, os.wait4(command.inner, 0)[2]))
+        else:
+            kill_orphans(self.known())
+            self.finish(command, command.outer_usage)
+
+    def finish(self, command, usage):
         """Tell the driver how a command ended."""
-        started, pid, number = self.running.pop(watch)
-        self.poll.unregister(watch)
-        os.close(watch)
-        _, status, usage = os.wait4(pid, 0)
+        del self.commands[command.number]
+        command.close()
+        outer = command.outer_usage
         self.answer(
             {
-                "id": number,
-                "status": status,
-                "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                "id": command.number,
+                "status": command.outer_status,
+                "exit_code": command.exit_code,
+                "cpu_seconds": usage.ru_utime + usage.ru_stime + (outer.ru_utime + outer.ru_stime) * (usage != outer),
                 "peak_memory_bytes": usage.ru_maxrss * 1024,
-                "wall_seconds": time.monotonic() - started,
+                "wall_seconds": time.monotonic() - command.started,
+                **({"error": command.error} if command.error else {}),
             }
         )
 
@@ -158,60 +304,69 @@ class Holder:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.channel.send(json.dumps(message).encode())
 
+    def known(self):
+        """Return the processes that belong to a command."""
+        return {pid for command in self.commands.values() for pid in (command.outer, command.inner)}
+
     def end(self):
-        """Kill what runs, wait for it, and remove the lease's cgroups."""
-        for _, pid, _ in self.running.values():
-            os.kill(pid, signal.SIGKILL)
-        for _, pid, _ in self.running.values():
-            os.waitpid(pid, 0)
+        """Kill what runs, wait for it, and remove the lease's groups."""
+        for command in self.commands.values():
+            command.kill()
+        for command in self.commands.values():
+            for pid in (command.outer, command.inner):
+                if pid is not None:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, 0)
+        kill_orphans(set())
         _libc.umount2(os.fsencode(self.spec["box"]), MNT_DETACH)
         for folder in self.spec["cgroups"]:
             remove_cgroup(folder)
 
 
+def kill_orphans(known):
+    """Kill children that no command knows: a sandbox whose bubblewrap was killed before it told of it."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for word in file.read().split():
+            if int(word) not in known:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(word), signal.SIGKILL)
+
+
 def remove_cgroup(folder):
     """Remove a control group; its last processes may take a moment to be gone."""
-    for _ in range(200):
+    pause = 0.0002
+    for _ in range(20):
         try:
             os.rmdir(folder)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 return
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
         else:
             return
 
 
-def _become_command(message, descriptors):
-    """Become the command; never returns."""
-    try:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        for path in message["join"]:
-            with open(path, "w") as file:
-                file.write("0")
-        for name, value in message["rlimits"].items():
-            kind = getattr(resource, name)
-            _, hard = resource.getrlimit(kind)
-            bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (bound, bound))
-        moved = [os.dup(descriptor) if descriptor < len(descriptors) else descriptor for descriptor in descriptors]
-        for number, descriptor in enumerate(moved):
-            os.dup2(descriptor, number, inheritable=True)
-        os.closerange(len(moved), 4096)
-        os.execv(message["argv"][0], message["argv"])  # noqa: S606 -- no shell is the safe form
-    except BaseException as error:  # noqa: BLE001 -- a forked child must not return into its parent's loop
-        os.write(2, f"envfarm: {error}\n".encode())
-    finally:
-        os._exit(125)
-
-
-def run_holder(channel, spec):
-    """Be the holder of one lease, from the namespaces to the end; never returns."""
+def run_holder(handover, box):
+    """Be a holder, from the namespaces to the end of the one lease that is handed over; never returns."""
     code = 1
+    channel = failure = None
+    spec = {"cgroups": ()}
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        enter_namespaces()
+        try:
+            enter_namespaces()
+            open_box(box)
+        except OSError as error:
+            failure = error
+        data, descriptors = receive(handover)
+        handover.close()
+        if not data:
+            os._exit(0)
+        channel = socket.socket(fileno=descriptors[0])
+        spec = json.loads(data)
+        if failure is not None:
+            raise failure
         copied = build_box(spec)
         channel.send(json.dumps({"ready": True, "copied": copied}).encode())
         holder = Holder(channel, spec)
@@ -221,10 +376,10 @@ def run_holder(channel, spec):
             holder.end()
         code = 0
     except OSError as error:
-        with contextlib.suppress(OSError):
-            channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         for folder in spec["cgroups"]:
             remove_cgroup(folder)
     finally:
-        sys.stderr.flush()
         os._exit(code)

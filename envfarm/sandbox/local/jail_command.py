@@ -26,12 +26,16 @@ class HostFacts:
     Attributes:
         bubblewrap: Path of the program.
         system: (source, target) of read-only folders and files that every command sees.
+        etc: A folder with what programs need of /etc.
+        etc_with_network: The same, with places for `network`.
         links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
         network: (source, target) that are seen with the network only.
     """
 
     bubblewrap: str
     system: tuple[tuple[str, str], ...]
+    etc: str
+    etc_with_network: str
     links: tuple[tuple[str, str], ...]
     network: tuple[tuple[str, str], ...]
 
@@ -60,7 +64,9 @@ def lease_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) ->
     words += ["--cap-drop", "ALL", "--clearenv"]
     for target, link in facts.links:
         words += ["--symlink", target, link]
-    shown = facts.system + (facts.network if request.network is Network.PUBLIC else ())
+    shown = [*facts.system, (facts.etc, "/etc")]
+    if request.network is Network.PUBLIC:
+        shown = [*facts.system, (facts.etc_with_network, "/etc"), *facts.network]
     for source, target in shown:
         words += ["--ro-bind", source, target]
     words += ["--proc", "/proc", "--dev", "/dev"]
@@ -94,11 +100,12 @@ def base_variables(image: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": path, "HOME": "/home/user", "LANG": "C.UTF-8", "TMPDIR": "/tmp"} | dict(image)  # noqa: S108
 
 
-def program_status(exit_code: int, stderr: bytes) -> int:
-    """Return 127 or 126 where bubblewrap says that it could not run the program, else the code itself."""
-    if exit_code != 1 or not stderr.startswith(b"bwrap: "):
-        return exit_code
-    line = stderr.split(b"\n", 1)[0]
+def refused_status(stderr: bytes) -> int | None:
+    """Return 127 or 126 where bubblewrap says that it could not run the program; None where it failed otherwise.
+
+    Only to be asked where the program never began: else it could have written the same words.
+    """
+    line = next((line for line in stderr.split(b"\n") if line.startswith(b"bwrap: ")), b"")
     if line.startswith(b"bwrap: execvp"):
         return 127 if line.endswith(b"No such file or directory") else 126
-    return 126 if line.startswith(b"bwrap: Can't chdir") else exit_code
+    return 126 if line.startswith(b"bwrap: Can't chdir") else None

@@ -14,7 +14,7 @@ from envfarm.errors import SandboxLostError
 from envfarm.sandbox.contract import MEBIBYTE, REPORT_FD_VARIABLE, WORKSPACE, ExecResult, Limits
 from envfarm.sandbox.local.cgroups import ControlGroups
 from envfarm.sandbox.local.file_transfer import read_from, write_to
-from envfarm.sandbox.local.jail_command import command_arguments, program_status
+from envfarm.sandbox.local.jail_command import command_arguments, refused_status
 from envfarm.sandbox.local.streams import BoundedOutput, drain, feed
 
 _REPORT_DESCRIPTOR = 3
@@ -22,12 +22,14 @@ _KILL_GRACE_SECONDS = 10.0
 _MAXIMUM_MESSAGE = 1 << 20
 _SIGNAL_BASE = 128
 _LARGEST_SIGNAL = 64
+_OPEN_FILES = 16_384
+_LARGE_MESSAGE = 100_000  # a socket of an ordinary user takes 200 KB at once
 
 
 @dataclass
 class _Running:
     ended: anyio.Event = field(default_factory=anyio.Event)
-    answer: dict[str, float | str] | None = None
+    answer: dict[str, float | str | None] | None = None
 
 
 class LocalSandbox:
@@ -43,6 +45,7 @@ class LocalSandbox:
         self._groups = groups
         self._running: dict[int, _Running] = {}
         self._next = 0
+        self._sending = anyio.Lock(fast_acquire=True)
         self.gone = anyio.Event()
         """Set once the holder has ended, with all that it owned."""
 
@@ -92,11 +95,14 @@ class LocalSandbox:
             raise SandboxLostError(message)
         if "error" in running.answer:
             raise SandboxLostError(str(running.answer["error"]))
+        exit_code: int | None
+        ended_by: int | None
         kept = [output.close() for output in outputs]
         report, report_dropped = kept[2] if report_limit_bytes else (b"", 0)
-        exit_code, ended_by = _decode_status(int(running.answer["status"]), kept[1][0])
         if timed_out:
-            exit_code, ended_by = None, signal.SIGKILL
+            exit_code, ended_by = None, int(signal.SIGKILL)
+        else:
+            exit_code, ended_by = decode_end(running.answer, kept[1][0])
         return ExecResult(
             exit_code=exit_code,
             signal=ended_by,
@@ -108,9 +114,9 @@ class LocalSandbox:
             report_dropped_bytes=report_dropped,
             timed_out=timed_out,
             out_of_memory=self._groups.out_of_memory_kills() > kills,
-            cpu_seconds=float(running.answer["cpu_seconds"]),
-            peak_memory_bytes=int(running.answer["peak_memory_bytes"]),
-            wall_seconds=float(running.answer["wall_seconds"]),
+            cpu_seconds=float(running.answer["cpu_seconds"] or 0),
+            peak_memory_bytes=int(running.answer["peak_memory_bytes"] or 0),
+            wall_seconds=float(running.answer["wall_seconds"] or 0),
         )
 
     async def read_file(self, path: PurePosixPath, *, limit_bytes: int = 64 * MEBIBYTE) -> bytes:
@@ -168,10 +174,11 @@ class LocalSandbox:
         rlimits = {
             "RLIMIT_CORE": 0,
             "RLIMIT_FSIZE": self._limits.file_size_bytes,
+            "RLIMIT_NOFILE": _OPEN_FILES,
             "RLIMIT_CPU": max(int(self._limits.cpu_seconds), 1),
         }
         if self._groups.memory is None:
-            rlimits["RLIMIT_AS"] = self._limits.memory_bytes
+            rlimits["RLIMIT_AS"] = 2 * self._limits.memory_bytes  # a bound on what is reserved, not what is used
         if self._groups.pids is None:
             rlimits["RLIMIT_NPROC"] = self._limits.process_count
         return {"argv": list(words), "join": self._groups.join_files(), "rlimits": rlimits}
@@ -187,16 +194,28 @@ class LocalSandbox:
 
     async def _send(self, message: Mapping[str, object], descriptors: Sequence[int]) -> None:
         data = json.dumps(message).encode()
-        while True:
-            try:
-                socket.send_fds(self._channel, [data], descriptors)
-            except BlockingIOError:
-                await anyio.wait_writable(self._channel)
-                continue
-            except OSError as error:
-                text = f"the sandbox takes no commands any more: {error}"
-                raise SandboxLostError(text) from error
+        if len(data) <= _LARGE_MESSAGE:
+            await self._send_bytes(data, descriptors)
             return
+        large = os.memfd_create("envfarm", os.MFD_CLOEXEC)
+        try:
+            os.write(large, data)
+            await self._send_bytes(b'{"do": "large"}', [*descriptors, large])
+        finally:
+            os.close(large)
+
+    async def _send_bytes(self, data: bytes, descriptors: Sequence[int]) -> None:
+        async with self._sending:
+            while True:
+                try:
+                    socket.send_fds(self._channel, [data], descriptors)
+                except BlockingIOError:
+                    await anyio.wait_writable(self._channel)
+                    continue
+                except OSError as error:
+                    text = f"the sandbox takes no commands any more: {error}"
+                    raise SandboxLostError(text) from error
+                return
 
     async def _kill(self, number: int, running: _Running) -> None:
         try:
@@ -221,11 +240,24 @@ def _open_pipes(ours: list[int], output_count: int) -> list[int]:
     return theirs
 
 
-def _decode_status(status: int, stderr: bytes) -> tuple[int | None, int | None]:
-    """Return exit code or signal; bubblewrap tells a signal as 128 and its number."""
+def decode_end(answer: Mapping[str, object], stderr: bytes) -> tuple[int | None, int | None]:
+    """Return exit code or signal; bubblewrap tells a signal as 128 and its number.
+
+    Raises:
+        SandboxLostError: bubblewrap failed before the program began, or was killed by somebody else.
+    """
+    status = int(str(answer["status"]))
+    told = answer["exit_code"]
     if os.WIFSIGNALED(status):
-        return None, os.WTERMSIG(status)
-    code = program_status(os.WEXITSTATUS(status), stderr)
+        message = f"bubblewrap was killed from outside, by signal {os.WTERMSIG(status)}"
+        raise SandboxLostError(message)
+    code = os.WEXITSTATUS(status) if told is None else int(str(told))
     if _SIGNAL_BASE < code <= _SIGNAL_BASE + _LARGEST_SIGNAL:
         return None, code - _SIGNAL_BASE
+    if told is None:
+        refused = refused_status(stderr)
+        if refused is None:
+            message = f"bubblewrap failed: {stderr[-500:].decode(errors='replace').strip()}"
+            raise SandboxLostError(message)
+        return refused, None
     return code, None
