@@ -73,9 +73,8 @@ def measure(repository: Path, runs: int) -> None:
     seconds = statistics.median(found[2] for found, _ in pairs)
     ratio = statistics.median(found[2] / floor for found, floor in pairs)
     units, candidates, _, memory = pairs[0][0]
-    print(
-        f"{units:>7} units {candidates:>6} candidates  {seconds:6.2f} s  {ratio:5.2f} x git log  {memory / 1024:6.1f} MiB"
-    )
+    counts = f"{units:>7} units {candidates:>6} candidates"
+    print(f"{counts}  {seconds:6.2f} s  {ratio:5.2f} x git log  {memory / 1024:6.1f} MiB")
 
 
 def main() -> None:

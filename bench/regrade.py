@@ -86,9 +86,8 @@ def main() -> None:
         if name not in steady:
             print(f"{name}: {found}")
     share = len(steady) / max(len(rewards), 1)
-    print(
-        f"{len(steady)} of {len(rewards)} tasks scored 1.0 in each of {options.times} gradings = {share:.1%} (bar 99.5 %)"
-    )
+    counts = f"{len(steady)} of {len(rewards)} tasks scored 1.0 in each of {options.times} gradings"
+    print(f"{counts}: {share:.1%} (bar 99.5 %)")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def _lint_leaks(files: Mapping[str, bytes], patches: list[PatchedFile]) -> Itera
     told: dict[bytes, str] = {}
     for name, content in files.items():
         if name == STATEMENT_FILE or (name.startswith("environment/") and name not in {LOCK_FILE, WORKSPACE_ARCHIVE}):
-            told |= {line: name for line in own.intersection(map(bytes.strip, content.splitlines()))}
+            told |= dict.fromkeys(own.intersection(map(bytes.strip, content.splitlines())), name)
     wanted = {patched.path: patched for patched in patches if patched.own_lines}
     try:
         for path, content in _workspace_files(files.get(WORKSPACE_ARCHIVE, b"")):
