@@ -97,7 +97,7 @@ def test_the_first_lines_of_why_are_told_once_for_few_tests_of_many() -> None:
     tests = TestPlan(paths=("t.py",), fail_to_pass=names)
     told = failing(judge(replace(with_run(report), tests=tests))[1])["fail_to_pass"]
     assert told.startswith("0 of 9 pass; not passed: t.py::test_0 failed (assert 1 == 2 / +  where 1 = f());")
-    assert told.endswith("and 4 more")
+    assert told.endswith("and 6 more")
 
 
 def test_a_file_that_cannot_be_imported_is_the_reason_of_its_missing_tests() -> None:

@@ -31,7 +31,7 @@ class ControlGroups:
         return [str(folder / "cgroup.procs") for folder in self.folders]
 
     def remove(self) -> None:
-        """Remove groups that no process has joined; of others their holder takes care."""
+        """Remove what is left of the groups; mostly their holder has done it before it ended."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -72,6 +72,12 @@ def _make_unified(name: str, memory_bytes: int, process_count: int) -> ControlGr
         folder.rmdir()
         return ControlGroups()
     return ControlGroups((folder,), folder if "memory" in enabled else None, folder if "pids" in enabled else None)
+
+
+def find_control_groups(prefix: str) -> list[Path]:
+    """Return the groups whose name begins with `prefix`, wherever this user could have made them."""
+    parents = [_own_unified_group()] if (_ROOT / "cgroup.controllers").is_file() else [_ROOT / "memory", _ROOT / "pids"]
+    return [group for parent in parents for group in parent.glob(f"{prefix}*") if group.is_dir()]
 
 
 def _own_unified_group() -> Path:

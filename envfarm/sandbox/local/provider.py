@@ -1,7 +1,6 @@
 """The local provider: leases jails on this machine (see `holder` for who owns what)."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
 from envfarm.sandbox.local.lease import LocalSandbox
+from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, owner_mark, remove_leftovers
 
 _START_SECONDS = 60.0
 _INODES_PER_BYTE = 1 / 4096
@@ -42,7 +42,8 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
     if options:
         message = f"the local sandbox has no option {min(options)!r}: remove it from [sandbox.options]"
         raise SettingsError(message)
-    folder = Path(tempfile.mkdtemp(prefix="envfarm-jail-"))
+    remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}"))
     try:
         facts = read_host_facts(folder)
         (folder / "box").mkdir()
@@ -97,7 +98,7 @@ class LocalProvider:
         """Give a fresh jail for the length of the block; see the contract."""
         self._leases += 1
         groups = make_control_groups(
-            f"envfarm-{os.getpid()}-{self._leases}",
+            f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._leases}",
             memory_bytes=request.limits.memory_bytes,
             process_count=request.limits.process_count,
         )

@@ -47,6 +47,7 @@ class Reporter:
         self.phases = {}
         self.seen = {}
         self.ended = False
+        self.session = None
         self.write({"kind": "start"})
 
     def write(self, record):
@@ -66,6 +67,7 @@ class Reporter:
 
     def pytest_collection_modifyitems(self, session, config, items):
         """Select and shuffle: files, then classes in files, then functions in classes."""
+        self.session = session
         if self.only:
             chosen = [item for item in items if item.nodeid in self.only]
             items[:] = chosen
@@ -113,11 +115,8 @@ class Reporter:
         record["seconds"] = round(time.time() - phase["started"], 4)
         self.seen[nodeid] = phase["outcome"]
         self.write(record)
-
-    def pytest_runtest_protocol(self, item, nextitem):
-        """Stop before the next test once one that decides did not pass."""
-        if self.stop and any(self.seen.get(name) not in (None, "passed") for name in self.stop):
-            item.session.shouldstop = "a test that decides did not pass"
+        if nodeid in self.stop and phase["outcome"] != "passed" and self.session is not None:
+            self.session.shouldstop = "a test that decides did not pass"
 
     def pytest_sessionfinish(self, session, exitstatus):
         """End the report: what comes after is not ours."""
