@@ -5,15 +5,11 @@ written, so that a run killed in the gate goes on with the gate. Environments, l
 own. Nothing appears under ``tasks/`` but by one rename of a whole folder.
 """
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
-
 from envfarm.errors import BoundaryError, RepositoryError
+from envfarm.images import unfinished_folder
 from task_miner.candidate_work import StageEnd, StageWork, Work, Workshop
 from task_miner.languages.contract import EnvironmentFailedError
 from task_miner.ledger import StageRow
@@ -41,20 +37,14 @@ async def run_candidate(shop: Workshop, candidate: Candidate) -> ReasonCode:
     A failure of the farm's own becomes the code FARM_ERROR, which the next run takes again. A user error (a full disk,
     a missing tool) passes: it would befall every candidate. Cancellation leaves ended stages in the ledger.
     """
-    scratch_root = shop.options.cache_folder / "scratch"
-    scratch_root.mkdir(parents=True, exist_ok=True)
-    work = Work(
-        candidate=candidate, scratch=Path(tempfile.mkdtemp(dir=scratch_root, prefix=f"{candidate.candidate_id}-"))
-    )
-    try:
+    with unfinished_folder(shop.options.cache_folder / "scratch", f"{candidate.candidate_id}-") as scratch:
+        work = Work(candidate=candidate, scratch=scratch)
         for stage, do in STAGES:
             end = await _run_stage(shop, work, stage, do)
             if end.code is not ReasonCode.OK:
                 if end.code not in RETRIED_BY_THEMSELVES:
                     shop.folder.drop_state(candidate.candidate_id)
                 return end.code
-    finally:
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(work.scratch, ignore_errors=True), abandon_on_cancel=False)
     shop.folder.drop_state(candidate.candidate_id)
     return ReasonCode.OK
 

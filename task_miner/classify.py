@@ -105,6 +105,8 @@ def classify(
         told = f"what changes is unstable: {', '.join(unstable[:3])}"
         return replace(found, reason=ReasonCode.ONLY_UNSTABLE, detail=told)
     told = "every test that passes after the fix passes before it"
+    broken = len(found.ids_of(frozenset({TestClass.BROKEN})))
+    told += f"; {broken} pass on neither side or are broken by it" if broken else ""
     return replace(found, reason=ReasonCode.NO_FAIL_TO_PASS, detail=told)
 
 

@@ -62,7 +62,9 @@ def _all_units(git_folder: Path, head: str, *, released: bool) -> Iterator[Unit]
         f"--format={mark}%H%x00%P%x00%ct%x00%B%x00",
         head,
     )
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=git_environment()) as process:
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=git_environment(), process_group=0
+    ) as process:
         if process.stdout is None or process.stderr is None:
             return
         finished = False

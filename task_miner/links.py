@@ -5,7 +5,7 @@ Code blocks are left out. A number is kept once, by its surest rule.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from envfarm.records.task import Link, LinkKind
 
@@ -29,17 +29,19 @@ _CONFIDENCE = {
 }
 
 
-def find_links(message: str, commit: str = "", pull_heads: Mapping[str, int] | None = None) -> tuple[Link, ...]:
+def find_links(
+    message: str, commits: Iterable[str] = (), pull_heads: Mapping[str, int] | None = None
+) -> tuple[Link, ...]:
     """Return the links of a commit, surest first, then by number.
 
     Args:
         message: The commit's whole message.
-        commit: Its id.
+        commits: Its id, and those of the heads that it merged.
         pull_heads: Numbers of pull requests by the commit at their head, where the clone has such refs.
     """
     text = _CODE.sub(" ", message)
     best: dict[int, Link] = {}
-    for kind, number, rule in _all(text, commit, pull_heads or {}):
+    for kind, number, rule in _all(text, commits, pull_heads or {}):
         link = Link(kind=kind, number=number, confidence=_CONFIDENCE[rule], found_in=rule)
         known = best.get(number)
         if known is None or link.confidence > known.confidence:
@@ -47,7 +49,7 @@ def find_links(message: str, commit: str = "", pull_heads: Mapping[str, int] | N
     return tuple(sorted(best.values(), key=lambda link: (-link.confidence, link.number)))
 
 
-def _all(text: str, commit: str, pull_heads: Mapping[str, int]) -> Iterator[tuple[LinkKind, int, str]]:
+def _all(text: str, commits: Iterable[str], pull_heads: Mapping[str, int]) -> Iterator[tuple[LinkKind, int, str]]:
     subject = text.split("\n", 1)[0]
     for match in _CLOSING.finditer(text):
         yield LinkKind.ISSUE, int(match["number"]), "closing_keyword"
@@ -60,8 +62,9 @@ def _all(text: str, commit: str, pull_heads: Mapping[str, int]) -> Iterator[tupl
     for pattern in (_MERGE, _GITLAB):
         if merged := pattern.search(text):
             yield LinkKind.PULL_REQUEST, int(merged["number"]), "merge_subject"
-    if commit in pull_heads:
-        yield LinkKind.PULL_REQUEST, pull_heads[commit], "pull_ref"
+    for commit in commits:
+        if commit in pull_heads:
+            yield LinkKind.PULL_REQUEST, pull_heads[commit], "pull_ref"
     for match in _PULL_URL.finditer(text):
         yield LinkKind.PULL_REQUEST, int(match["number"]), "pull_url"
     for match in _MENTION.finditer(text):

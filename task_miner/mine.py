@@ -18,10 +18,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from envfarm.errors import TaskError, only_error
 from envfarm.formats.harbor import read_package
+from envfarm.images import remove_unfinished
 from envfarm.sandbox.contract import SandboxProvider
 from task_miner.candidate_run import run_candidate, settled_code
 from task_miner.candidate_work import Workshop
-from task_miner.issues_file import IssueBook, read_issues
+from task_miner.issues_file import IssueBook, describe_unread, read_issues
 from task_miner.languages.python import PythonLanguage
 from task_miner.ledger import Ledger, StageRow, open_ledger
 from task_miner.options import MineOptions
@@ -29,10 +30,12 @@ from task_miner.output_folder import OutputFolder, claim_folder
 from task_miner.reasons import ReasonCode, Stage
 from task_miner.report import MineReport, Observer, PublishedTask
 from task_miner.scan import ScanBatch, ScanRequest, known_screens, scan_history
-from task_miner.sources import open_source
+from task_miner.sources import Source, open_source
+from task_miner.sources.git_command import Downloads, GitEndedError
 from task_miner.unit import Candidate
 
 OPTIONS_FACT = "options"
+_SIGNAL_SECONDS = 1.0
 
 
 @dataclass
@@ -65,13 +68,17 @@ async def mine(
     """
     started = time.monotonic()
     tally = _Tally()
+    stop = stop or anyio.Event()
+    await anyio.to_thread.run_sync(remove_unfinished, options.cache_folder)
     with claim_folder(options.out) as folder, ExitStack() as opened:
-        source = await anyio.to_thread.run_sync(
-            lambda: open_source(options.repo, cache_folder=options.cache_folder, report=observer.on_message)
-        )
+        issues = read_issues(options.issues) if options.issues else IssueBook()
+        for line in describe_unread(issues):
+            observer.on_message(line)
+        source = await _open_source(options, observer, stop)
+        if source is None:
+            return _interrupted_report(options, time.monotonic() - started)
         ledger = opened.enter_context(open_ledger(options.out, create=True))
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
-        issues = read_issues(options.issues) if options.issues else IssueBook()
         async with open_provider() as provider:
             language = PythonLanguage(provider=provider, cache_folder=options.cache_folder, cache_domain=source.key)
             shop = Workshop(
@@ -86,10 +93,43 @@ async def mine(
                 boxes=anyio.CapacityLimiter(options.jobs),
             )
             try:
-                await _scan_and_work(shop, tally, stop or anyio.Event())
+                await _scan_and_work(shop, tally, stop)
             except BaseExceptionGroup as group:
                 raise only_error(group) from group
         return _report(options, folder, ledger, tally, time.monotonic() - started)
+
+
+async def _open_source(options: MineOptions, observer: Observer, stop: anyio.Event) -> Source | None:
+    """Return the repository, or None when the user wants to stop before it is there."""
+    downloads = Downloads()
+
+    def say(text: str) -> None:
+        if stop.is_set():
+            message = "the user wants to stop"
+            raise GitEndedError(message)
+        observer.on_message(text)
+
+    async def end_downloads() -> None:
+        await stop.wait()
+        downloads.end()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(end_downloads)
+            source = await anyio.to_thread.run_sync(
+                lambda: open_source(options.repo, cache_folder=options.cache_folder, report=say, downloads=downloads)
+            )
+            group.cancel_scope.cancel()
+    except ExceptionGroup as group_error:
+        error = only_error(group_error)
+        if not isinstance(error, GitEndedError):
+            raise error from group_error
+        with anyio.move_on_after(_SIGNAL_SECONDS):  # Ctrl-C reaches git and us; git may be the quicker one
+            await stop.wait()
+        if not stop.is_set():
+            raise error from group_error
+        return None
+    return None if stop.is_set() else source
 
 
 async def _scan_and_work(shop: Workshop, tally: _Tally, stop: anyio.Event) -> None:
@@ -159,6 +199,19 @@ def _report(options: MineOptions, folder: OutputFolder, ledger: Ledger, tally: _
         seconds=seconds,
         tasks=tuple(task for name in published if (task := _published_task(folder.task(name))) is not None),
         interrupted=tally.interrupted,
+    )
+
+
+def _interrupted_report(options: MineOptions, seconds: float) -> MineReport:
+    return MineReport(
+        repo=options.repo,
+        candidates=0,
+        validated=0,
+        published=0,
+        rejected={},
+        seconds=seconds,
+        tasks=(),
+        interrupted=True,
     )
 
 

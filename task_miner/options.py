@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Raised whenever the same candidate could be judged otherwise: rows of older rules are not believed."""
 
 

@@ -125,12 +125,23 @@ def claim_folder(path: Path) -> Iterator[OutputFolder]:
         except BlockingIOError as error:
             message = f"another `envfarm mine` is writing to {path}: wait for it, or name another --out"
             raise OutputFolderError(message) from error
+        _remove_unfinished(path)
         try:
             yield OutputFolder(path)
         finally:
             _leave_nothing_empty(path)
     finally:
         os.close(descriptor)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what a killed run left half-written: all that bears the name is ours, and whoever wrote it is dead."""
+    for pattern in ("tasks/.*.partial*", "state/*/.*.partial", "logs/*/.*.partial"):
+        for found in path.glob(pattern):
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
 
 def _leave_nothing_empty(path: Path) -> None:

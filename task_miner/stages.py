@@ -185,7 +185,8 @@ async def make_package(shop: Workshop, work: Work) -> StageEnd:
 def _build_package(shop: Workshop, work: Work) -> TaskPackage:
     files, prepared, validated = work.known_files(), work.known_environment(), work.known_validation()
     candidate = work.candidate
-    links = find_links(candidate.unit.message, candidate.fix_commit)
+    heads = (candidate.fix_commit, *candidate.unit.parents[1:])
+    links = find_links(candidate.unit.message, heads, shop.source.pull_heads)
     with ObjectReader(shop.source.git_folder) as reader:
         material = gather_material(
             shop.source.git_folder,

@@ -25,8 +25,17 @@ _CLOSING = re.compile(
     r"(?i)[\s,;(]*\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?|refs?|see)\b:?\s+(?:issues?\s+|pr\s+)?"
     r"(?:(?:[\w.-]+/[\w.-]+)?#|GH-|https?://\S+/)\d+\)?(?:\s*(?:,|and|&)\s*(?:[\w.-]+/[\w.-]+)?#\d+)*"
 )
-_LINK = re.compile(r"https?://[^\s)>\]]*/(?:pull|pulls|commit|commits|compare|merge_requests|issues)/[^\s)>\]]*")
-_NUMBER = re.compile(r"\s*\((?:#|GH-)\d+\)|\s*:(?:issue|pr|pull|gh|user):`[^`]*`|(?<![\w/&])#\d+\b")
+_NUMBER = re.compile(r"\s*\((?:#|GH-)\d+\)|\s*:(?:issue|pr|pull|gh|user):`[^`]*`")
+_TRACKED = r"https?://[^\s)>\]]*/(?:pull|pulls|commit|commits|compare|merge_requests|issues)/[^\s)>\]]*"
+_LINK = re.compile(_TRACKED)
+_MARKED_LINK = rf"\[[^\[\]]*\]\({_TRACKED}\)|`[^`<>]*<{_TRACKED}>`__?"
+"""A link to an issue, a pull request or a commit, as Markdown and reStructuredText write it, with its words."""
+_ASIDE = re.compile(rf"\s*[(\[](?:(?:{_MARKED_LINK}|#\d+)[\s,;&]*)+[)\]](?!\()")
+_IN_A_SENTENCE = re.compile(rf"(?<=[a-z] )(?:{_MARKED_LINK}|#\d+\b)")
+_ELSEWHERE = re.compile(rf"{_MARKED_LINK}|(?<![\w/&])#\d+\b:?")
+_OMITTED = "[...]"
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{5,}\b")
+_SCRATCH = re.compile(r"/tmp/[\w.-]+(?:/pytest-\d+)?")  # noqa: S108 -- in what a test printed
 _HASH = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")
 _MERGE_SUBJECT = re.compile(r"\AMerge (pull request #\d+ from \S+|branch .*|remote-tracking .*)\s*")
 _MARKUP = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -75,7 +84,10 @@ def choose_statement(material: StatementMaterial) -> Statement:
 
 def clean(text: str, material: StatementMaterial) -> str:
     """Return the text without whatever tells the fix or the hidden tests."""
-    for pattern in (_MARKUP, _TRAILERS, _CLOSING, _LINK, _NUMBER, _HASH):
+    for pattern in (_MARKUP, _TRAILERS, _CLOSING, _ASIDE):
+        text = pattern.sub("", text)
+    text = _IN_A_SENTENCE.sub(_OMITTED, text)
+    for pattern in (_ELSEWHERE, _LINK, _NUMBER, _HASH):
         text = pattern.sub("", text)
     names = set(material.hidden_names)
     for path in material.fix_paths:
@@ -115,20 +127,27 @@ def _flags(source: StatementSource, body: str) -> Iterable[str]:
 
 
 def _from_failures(material: StatementMaterial) -> str:
-    """Describe the failures: what the tests are about in words, and what went wrong where."""
+    """Describe the failures: what the author said in short, what the tests are about in words, and what went wrong."""
     parts = []
-    subject = clean(_MERGE_SUBJECT.sub("", material.message).split("\n", 1)[0], material)
+    subject, _, body = clean(_MERGE_SUBJECT.sub("", material.message), material).partition("\n")
     if len(subject.split()) > 1:
-        parts.append(f"The change is known as: {subject}")
+        parts.append(f"The change is known as: {subject}\n")
+    if body.strip():
+        parts.append(f"{body.strip()}\n")
     for name, message in sorted(material.failures.items())[:8]:
         about = _in_words(name)
         errors = [line[1:].strip() for line in message.splitlines() if line.startswith("E ")]
-        told = clean("\n".join(errors[:6]), material)
+        told = clean(_without_chance("\n".join(errors[:6])), material)
         if about:
             parts.append(f"- {about}" + (f":\n\n      {told.replace(chr(10), chr(10) + '      ')}" if told else ""))
     if not material.failures:
         parts.append("What is missing cannot even be imported yet.")
     return "\n".join(parts)
+
+
+def _without_chance(text: str) -> str:
+    """Return what a test printed without addresses and scratch folders: they differ from run to run."""
+    return _SCRATCH.sub("/tmp", _ADDRESS.sub("0x...", text))  # noqa: S108 -- in what a test printed
 
 
 def _in_words(test_id: str) -> str:

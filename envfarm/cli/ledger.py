@@ -47,7 +47,9 @@ def status_command(
     console = Console()
     console.print(_funnel_table(lines))
     for row in last:
-        console.print(f"{row.candidate_id}  {row.stage}  {row.code}  {escape(row.detail)}", highlight=False)
+        console.print(
+            f"{row.candidate_id}  {row.stage}  {row.code}  {escape(row.detail)}", highlight=False, soft_wrap=True
+        )
 
 
 @ledger_app.command("explain", epilog="Example: envfarm ledger explain mined 3f2c81")
@@ -72,7 +74,7 @@ def explain_command(
     console.print(table)
     if text:
         console.print(f"[bold]{escape(log)}[/bold]")
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @ledger_app.command("retry", epilog="Example: envfarm ledger retry mined --reason INSTALL_FAILED")

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def mine_command(  # noqa: PLR0913 -- one parameter per command-line option; Min
     """
     settings = load_settings(Path.cwd(), os.environ)
     options = MineOptions(
-        repo=repo,
+        repo=_absolute(repo),
         out=out.absolute(),
         cache_folder=settings.cache_folder,
         limit=limit,
@@ -83,7 +83,7 @@ def mine_command(  # noqa: PLR0913 -- one parameter per command-line option; Min
         until=_checked_date("--until", until),
         runs=runs or settings.mine.runs,
         jobs=jobs or settings.mine.jobs or os.cpu_count() or 1,
-        issues=issues,
+        issues=issues.absolute() if issues else None,
         issues_digest=_digest_of(issues),
         cutoff=(cutoff or settings.mine.cutoff),
         mutants=settings.mine.mutants,
@@ -110,10 +110,9 @@ def mine_again(folder: Path, reason: ReasonCode, *, forget_only: bool, json_: bo
         raise OutputFolderError(message)
     told = json.loads(kept)
     settings = load_settings(Path.cwd(), os.environ)
-    options = MineOptions(
-        **told | {"out": folder.absolute(), "issues": Path(told["issues"]) if told["issues"] else None},
-        cache_folder=settings.cache_folder,
-    )
+    issues = Path(told["issues"]) if told["issues"] else None
+    now = {"out": folder.absolute(), "issues": issues, "issues_digest": _digest_of(issues)}
+    options = MineOptions(**told | now, cache_folder=settings.cache_folder)
     _mine_and_tell(options, settings, json_=json_)
 
 
@@ -159,24 +158,36 @@ def _print_report(console: Console, report: MineReport, out: Path) -> None:
         f"{report.candidates} candidates, {report.validated} validated, [green]{report.published} published[/green], "
         f"fallen: {fallen} ({report.seconds:.1f} s)",
         highlight=False,
+        soft_wrap=True,
     )
+    said = ""
     if report.interrupted:
-        console.print("interrupted: what is done is kept; run the same command again to go on")
+        said = "interrupted: what is done is kept; run the same command again to go on"
     elif not report.candidates:
-        console.print("no commit in these bounds changes both source and tests so that a test could see it")
+        said = "no commit in these bounds changes both source and tests so that a test could see it"
     elif not report.published:
-        console.print(f"nothing was published: `envfarm ledger status {escape(str(out))} --list` says why")
+        said = f"nothing was published: `envfarm ledger status {escape(str(out))} --list` says why"
+    if said:
+        console.print(said, soft_wrap=True)
+
+
+def _absolute(repo: str) -> str:
+    """Return a path as it is named from anywhere, so that `ledger retry` may run in another folder."""
+    path = Path(repo).expanduser()
+    return str(path.absolute()) if repo and path.exists() else repo
 
 
 def _checked_date(option: str, text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        date.fromisoformat(text[:10])
-    except ValueError as error:
-        message = f"{option} {text!r} is not a date: write it as 2024-01-31"
-        raise UserError(message) from error
-    return text
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        try:
+            return datetime.fromisoformat(text).isoformat()
+        except ValueError as error:
+            message = f"{option} {text!r} is not a date: write it as 2024-01-31, or 2024-01-31T12:00:00+00:00"
+            raise UserError(message) from error
 
 
 def _digest_of(issues: Path | None) -> str:

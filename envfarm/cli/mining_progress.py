@@ -72,7 +72,7 @@ class MiningProgress:
 
     def on_message(self, text: str) -> None:
         """Say one line."""
-        self._console.print(Text(text, style="dim"))
+        self._console.print(Text(text, style="dim"), soft_wrap=True)
 
     def on_units(self, units: int, candidates: int, *, complete: bool) -> None:
         """Count what history gave."""
@@ -95,7 +95,7 @@ class MiningProgress:
         done = self._codes.total()
         word = Text("published", style="green") if code == "OK" else Text(code, style="yellow")
         line = Text(f"[{done}/{self._candidates}{'' if self._complete else '+'}] {candidate_id} ").append_text(word)
-        self._console.print(line)
+        self._console.print(line, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         done, total = self._codes.total(), self._total()

@@ -4,8 +4,6 @@ A folder appears by one rename, whole; two processes that install the same lock 
 In a box it lies at /opt/venv, where it was also made: nothing in it knows this machine's paths but the interpreter's.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import anyio.to_thread
@@ -13,13 +11,13 @@ import anyio.to_thread
 from envfarm.errors import Attribution, ImageBuildError
 from envfarm.images.install_box import InstallBox, open_install_box
 from envfarm.images.interpreters import Interpreter, bring_interpreter
+from envfarm.images.unfinished import unfinished_folder
 from envfarm.records.image import Folder, FolderAccess
 from envfarm.records.task import Environment
 from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, SandboxProvider
 
 PATH_FILE = "zz_envfarm_project.pth"
 _PATH_LINE = f"import site; site.addsitedir('{PROJECT}')\n"
-_PARTIAL = ".partial-"
 
 
 class EnvironmentStore:
@@ -53,28 +51,24 @@ class EnvironmentStore:
     async def _install(
         self, environment: Environment, interpreter: Interpreter, folder: Path, cache_domain: str
     ) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}{_PARTIAL}"))
         try:
-            mounted = Folder(source=str(partial), target=str(ENVIRONMENT), access=FolderAccess.READ_WRITE)
-            async with open_install_box(
-                self._provider,
-                cache_folder=self._cache_folder,
-                cache_domain=cache_domain,
-                interpreter=interpreter,
-                folders=[mounted],
-            ) as box:
-                await _install_lock(box, environment, interpreter)
-            _add_path_file(partial, environment.interpreter)
-            partial.chmod(0o755)
-            if not folder.is_dir():
-                partial.rename(folder)
+            with unfinished_folder(folder.parent, f"{folder.name}-") as partial:
+                mounted = Folder(source=str(partial), target=str(ENVIRONMENT), access=FolderAccess.READ_WRITE)
+                async with open_install_box(
+                    self._provider,
+                    cache_folder=self._cache_folder,
+                    cache_domain=cache_domain,
+                    interpreter=interpreter,
+                    folders=[mounted],
+                ) as box:
+                    await _install_lock(box, environment, interpreter)
+                _add_path_file(partial, environment.interpreter)
+                if not folder.is_dir():
+                    partial.rename(folder)
         except OSError as error:
             if not folder.is_dir():
                 message = f"the environment {environment.environment_id} cannot be stored: {error}"
                 raise ImageBuildError(message, attribution=Attribution.FARM) from error
-        finally:
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(partial, ignore_errors=True))
 
 
 async def _install_lock(box: InstallBox, environment: Environment, interpreter: Interpreter) -> None:

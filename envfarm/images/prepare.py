@@ -82,13 +82,11 @@ def _unpack(package: TaskPackage, cache_folder: Path) -> tuple[Path, Path]:
     workspace = _workspaces(cache_folder).path_of(archive)
     try:
         if not project.is_dir():
-            partial = projects.begin()
-            write_files(files, partial, executables=programs)
-            projects.keep(partial, project)
+            with projects.filled(project) as partial:
+                write_files(files, partial, executables=programs)
         if not workspace.is_dir():
-            partial = _workspaces(cache_folder).begin()
-            unpack_archive(WORKSPACE_ARCHIVE, archive, partial)
-            _workspaces(cache_folder).keep(partial, workspace)
+            with _workspaces(cache_folder).filled(workspace) as partial:
+                unpack_archive(WORKSPACE_ARCHIVE, archive, partial)
     except OSError as error:
         message = f"the task's image cannot be stored in the cache: {error}"
         raise ImageBuildError(message, attribution=Attribution.FARM) from error

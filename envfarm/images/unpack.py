@@ -5,11 +5,12 @@ import io
 import lzma
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from envfarm.errors import Attribution, ImageBuildError, TaskError
+from envfarm.images.unfinished import unfinished_folder
 
 _LARGEST_BYTES = 1 << 30
 """Unpacked size of an archive; a task has a few megabytes, a bomb has none."""
@@ -90,20 +91,17 @@ class FolderCache:
             digest.update(len(part).to_bytes(8, "big") + part)
         return self._root / digest.hexdigest()[:32]
 
-    def begin(self) -> Path:
-        """Return a new folder to fill; finish it with `keep`."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self._root, prefix=".partial-"))
-        folder.chmod(0o755)
-        return folder
+    @contextmanager
+    def filled(self, folder: Path) -> Iterator[Path]:
+        """Give a new folder to fill; when the block ends, it is `folder`, unless another process was quicker.
 
-    def keep(self, partial: Path, folder: Path) -> Path:
-        """Make the filled folder appear as `folder`, unless another process was quicker."""
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not folder.is_dir():
-                message = f"{folder} cannot be made: {error}"
-                raise ImageBuildError(message, attribution=Attribution.FARM) from error
-        return folder
+        If the block raises or the process dies, nothing appears.
+        """
+        with unfinished_folder(self._root) as partial:
+            yield partial
+            try:
+                partial.rename(folder)
+            except OSError as error:
+                if not folder.is_dir():
+                    message = f"{folder} cannot be made: {error}"
+                    raise ImageBuildError(message, attribution=Attribution.FARM) from error

@@ -71,8 +71,17 @@ def _read_body(body: list[ast.stmt], prefix: str, found: _TestFile) -> None:
             found.shared.append(prefix + (dump(node.test) if isinstance(node, ast.If) else "Try"))
             for inner in _bodies(node):
                 _read_body(inner, prefix, found)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.shared += _imports(node, prefix)
         else:
             found.shared.append(prefix + dump(node) if prefix else dump(node))
+
+
+def _imports(node: ast.Import | ast.ImportFrom, prefix: str) -> Iterator[str]:
+    """Yield one text per imported name: how names are sorted and gathered into statements tells nothing."""
+    place = f"{'.' * node.level}{node.module or ''}" if isinstance(node, ast.ImportFrom) else ""
+    for alias in node.names:
+        yield f"Import {prefix}{place} {alias.name} {alias.asname or ''}"
 
 
 def _read_class(node: ast.ClassDef, prefix: str, found: _TestFile) -> None:

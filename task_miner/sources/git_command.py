@@ -1,9 +1,12 @@
 """Runs git for us: no hooks, no configuration of a user's or a machine's, no prompts, and one process for many objects.
 
-The repositories are strangers': nothing of their own configuration is used but what reading objects needs.
+The repositories are strangers': nothing of their own configuration is used but what reading objects needs. A git that
+reads runs in a process group of its own, so that Ctrl-C at a terminal does not reach it: what it says of a repository
+is then never the echo of a user's wish to stop.
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,12 +35,16 @@ _KEPT = (
     "GIT_SSL_CAPATH",
     "GIT_ASKPASS",
     "GIT_SSH",
+    "GIT_SSH_COMMAND",
 )
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
-def git_environment() -> dict[str, str]:
-    """Return the variables of a git process: the user's way to the network, and nothing of their configuration."""
+def git_environment(*, network_allowed: bool = False) -> dict[str, str]:
+    """Return the variables of a git process: the user's way to the network, and nothing of their configuration.
+
+    A git that reads may not talk to other machines, nor write what they say into the user's clone.
+    """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.lower() in _PROXIES}
     return kept | {
@@ -46,6 +53,7 @@ def git_environment() -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_OPTIONAL_LOCKS": "0",
+        **({} if network_allowed else {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}),
         "LC_ALL": "C",
     }
 
@@ -56,6 +64,49 @@ def git_arguments(git_folder: Path | None, *arguments: str) -> list[str]:
     return ["git", *_SAFE, *place, *arguments]
 
 
+class GitEndedError(RepositoryError):
+    """A signal ended git: it says nothing of the repository."""
+
+
+class Downloads:
+    """Runs those git commands that talk to other machines, and ends them when the user wants to stop.
+
+    They stay in the terminal's process group: ssh may have to ask for a passphrase.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none running."""
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, git_folder: Path | None, *arguments: str) -> None:
+        """Run git to its end.
+
+        Raises:
+            RepositoryError: git failed.
+            GitEndedError: `end` was called, or a signal ended it.
+        """
+        with subprocess.Popen(
+            git_arguments(git_folder, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=git_environment(network_allowed=True),
+        ) as process:
+            self._running.add(process)
+            if self._ended:
+                process.terminate()
+            _, said = process.communicate()
+            self._running.discard(process)
+        _check(process.returncode, said, arguments)
+
+    def end(self) -> None:
+        """End what runs, and whatever is started later."""
+        self._ended = True
+        for process in tuple(self._running):
+            process.terminate()
+
+
 def run_git(git_folder: Path | None, *arguments: str, stdin: bytes = b"") -> bytes:
     """Run git to its end and return its standard output.
 
@@ -64,16 +115,30 @@ def run_git(git_folder: Path | None, *arguments: str, stdin: bytes = b"") -> byt
     """
     try:
         done = subprocess.run(
-            git_arguments(git_folder, *arguments), input=stdin, capture_output=True, env=git_environment(), check=False
+            git_arguments(git_folder, *arguments),
+            input=stdin,
+            capture_output=True,
+            env=git_environment(),
+            check=False,
+            process_group=0,
         )
     except FileNotFoundError as error:
         message = "git is not installed: install it, for instance with: apt-get install git"
         raise RepositoryError(message) from error
-    if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        message = f"git {next((word for word in arguments if not word.startswith('-')), '')} failed: {lines[-1]}"
-        raise RepositoryError(message)
+    _check(done.returncode, done.stderr, arguments)
     return done.stdout
+
+
+def _check(status: int, said: bytes, arguments: Sequence[str]) -> None:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if status < 0:
+        message = f"git {command} was ended by {signal.Signals(-status).name}: run the same command again"
+        raise GitEndedError(message)
+    if status != 0:
+        lines = said.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        told = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
+        message = f"git {command} failed: {told}"
+        raise RepositoryError(message)
 
 
 def read_tree(git_folder: Path, commit: str) -> dict[str, tuple[int, str]]:
@@ -102,6 +167,7 @@ class ObjectReader:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=git_environment(),
+            process_group=0,
         )
         return self
 

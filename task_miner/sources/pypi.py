@@ -8,10 +8,8 @@ code. The same releases give the same commit ids everywhere.
 import hashlib
 import io
 import re
-import shutil
 import subprocess
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from envfarm.errors import RepositoryError, SettingsError
+from envfarm.images import unfinished_folder
 from task_miner.sources.git_command import git_arguments, git_environment, run_git
 from task_miner.sources.release_index import Release, ReleaseIndex
 
@@ -96,15 +95,14 @@ def open_releases(spec: str, *, cache_folder: Path, report: Callable[[str], None
 def _import(
     releases: list[Release], folder: Path, index: ReleaseIndex, cache_folder: Path, report: Callable[[str], None]
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with unfinished_folder(folder.parent) as partial:
         run_git(None, "init", "--quiet", "--bare", "--initial-branch=main", str(partial / "repository"))
         with subprocess.Popen(
             git_arguments(partial / "repository", "fast-import", "--quiet", "--done"),
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=git_environment(),
+            process_group=0,
         ) as process:
             if process.stdin is None or process.stderr is None:
                 return
@@ -119,8 +117,6 @@ def _import(
             message = f"the releases could not be imported: {said[-1] if said else 'git fast-import failed'}"
             raise RepositoryError(message)
         (partial / "repository").rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(release: Release, index: ReleaseIndex, cache_folder: Path) -> bytes:

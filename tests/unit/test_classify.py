@@ -154,6 +154,15 @@ def test_the_reason_follows_from_the_classes(before: str, after: str, reason: Re
     assert classify(None, *runs, {}).reason is reason
 
 
+def test_tests_that_the_fix_does_not_mend_are_told() -> None:
+    kept = f"{FILE}::test_kept"
+    runs = [run("f", outcomes={X: "failed", kept: "passed"})] * 3
+    result = classify(None, runs, runs, {})
+    assert result.reason is ReasonCode.NO_FAIL_TO_PASS
+    assert "1 pass on neither side" in result.detail
+    assert "neither" not in classify(None, [run("p")] * 3, [run("p")] * 3, {}).detail
+
+
 @pytest.mark.parametrize(
     ("first", "reason"),
     [

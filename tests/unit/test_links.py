@@ -30,8 +30,9 @@ def test_rules(message: str, expected: list[tuple[str, int, str]]) -> None:
 
 
 def test_a_pull_requests_own_ref_is_as_sure_as_it_gets() -> None:
-    links = find_links("Fix", "c" * 40, {"c" * 40: 21})
-    assert [(link.number, link.found_in) for link in links] == [(21, "pull_ref")]
+    heads = {"c" * 40: 21, "d" * 40: 22, "e" * 40: 23}
+    links = find_links("Fix", ("c" * 40, "d" * 40), heads)
+    assert [(link.number, link.found_in) for link in links] == [(21, "pull_ref"), (22, "pull_ref")]
 
 
 @given(st.text())

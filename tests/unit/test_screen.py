@@ -48,6 +48,16 @@ def judge(*changes: tuple[Change, dict[str, bytes]], without: str = "") -> Reaso
         ([SOURCE, change("tests/test_a.py", "def test_a(): pass\n", "")], ReasonCode.NO_NEW_TEST_BEHAVIOUR),
         ([SOURCE, change("tests/test_a.py", "x = 1\n", "x = (1)\n")], ReasonCode.NO_NEW_TEST_BEHAVIOUR),
         ([SOURCE, change("tests/test_a.py", "x = 1\n", "x = 2\n")], ReasonCode.OK),
+        (
+            [
+                SOURCE,
+                change(
+                    "tests/test_a.py", "from a import b, c\nimport d\n", "import d\nfrom a import c\nfrom a import b\n"
+                ),
+            ],
+            ReasonCode.NO_NEW_TEST_BEHAVIOUR,
+        ),
+        ([SOURCE, change("tests/test_a.py", "from a import b\n", "from .a import b\n")], ReasonCode.OK),
         ([SOURCE, change("tests/data.txt", "1", "2")], ReasonCode.OK),
         ([SOURCE, change("tests/data.txt", "1", None), TEST], ReasonCode.OK),
         ([SOURCE, TEST, change("b.py", None, "a.py", LINK)], ReasonCode.UNSUPPORTED_CHANGE),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.records.task import StatementSource
-from task_miner.statement import FLAGS, StatementMaterial, choose_statement
+from task_miner.statement import FLAGS, StatementMaterial, choose_statement, clean
 
 LONG = "The parser loses the last line when the input does not end with a newline. " * 4
 
@@ -60,6 +60,40 @@ def test_a_generated_statement_describes_failures_without_naming_tests() -> None
     assert "test_keeps_last_line" not in said.text
     assert "test_a.py" not in said.text
     assert "generated" in said.flags
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("Keep `f()` ([#5](https://x.org/a/b/issues/5), [#6](https://x.org/a/b/pull/6)).", "Keep `f()`."),
+        (
+            "As the fix for [#5](https://x.org/a/b/pull/5) did. ([#6](https://x.org/a/b/pull/6))",
+            "As the fix for [...] did.",
+        ),
+        ("As `#5 <https://x.org/a/b/issues/5>`_ was, #6", "As [...] was,"),
+        ("#12: Keep it [#13]", "Keep it"),
+        ("See [the manual](https://x.org/manual) and f[#].", "See [the manual](https://x.org/manual) and f[#]."),
+    ],
+)
+def test_links_to_the_fix_leave_no_empty_brackets(said: str, left: str) -> None:
+    assert clean(said, StatementMaterial()) == left
+
+
+def test_a_generated_statement_is_the_same_in_every_run() -> None:
+    def said(address: str, folder: str) -> str:
+        failure = f"E   assert <Box at {address}> is None\nE   FileNotFoundError: {folder}/test_x0/file"
+        return choose_statement(StatementMaterial(message="Fix", failures={"t.py::test_box": failure})).text
+
+    text = said("0x7f0123456789", "/tmp/pytest-of-root/pytest-0")  # noqa: S108 -- what pytest prints
+    assert text == said("0x7fabcdefabcd", "/tmp/pytest-of-me/pytest-17")  # noqa: S108 -- what pytest prints
+    assert "<Box at 0x...> is None" in text
+
+
+def test_a_short_message_is_told_whole_before_the_failures() -> None:
+    material = StatementMaterial(
+        message="Keep the order\n\nKeys were sorted.\n\nCloses #5", failures={"t.py::test_x": ""}
+    )
+    assert "known as: Keep the order\n\nKeys were sorted.\n\n- x" in choose_statement(material).text
 
 
 @given(

@@ -68,8 +68,14 @@ def test_a_folder_appears_once_and_whole(tmp_path: Path) -> None:
     cache = FolderCache(tmp_path)
     folder = cache.path_of(b"bytes")
     for content in ("first", "second"):
-        partial = cache.begin()
-        (partial / "file").write_text(content)
-        cache.keep(partial, folder)
+        with cache.filled(folder) as partial:
+            (partial / "file").write_text(content)
     assert (folder / "file").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path: Path) -> None:
+    cache = FolderCache(tmp_path)
+    with pytest.raises(TaskError), cache.filled(cache.path_of(b"bytes")) as partial:
+        unpack_archive("x", b"damaged", partial)
+    assert list(tmp_path.iterdir()) == []
