@@ -1,18 +1,26 @@
 """Reads what came down the report descriptor. PURE, and total: any bytes give a report, never an exception.
 
 The stream is told by a process that also runs submitted code, so nothing is believed that does not carry the run's
-nonce, and whatever does not fit is kept as a problem for the checks.
+nonce, and whatever does not fit is kept as a problem for the checks. A field of the wrong type is a problem as well: no
+value gets into a report that its record could not hold, or that could not be written as JSON again.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from envfarm.records.test_report import TestDetail, TestOutcome, TestReport
+from envfarm.records.test_report import Asked, Finding, TestDetail, TestOutcome, TestReport
 
 _MOST_PROBLEMS = 20
+_LONGEST_TEXT = 4000
+_TOLD_CHARACTERS = 40
+_MOST_SECONDS = 1e9
+_MOST_STATUS = 1 << 31
 _OUTCOMES = frozenset(TestOutcome)
+CHANGED = "changed"
+"""Kind of a finding of the snapshots."""
 
 
 class _Collector:
@@ -23,6 +31,10 @@ class _Collector:
         self.duplicates: list[str] = []
         self.problems: list[str] = []
         self.collected: dict[str, None] = {}
+        self.origins: dict[str, tuple[str, int]] = {}
+        self.code_hashes: dict[str, str] = {}
+        self.asked: list[Asked] = []
+        self.findings: list[Finding] = []
         self.running: dict[str, None] = {}
         self.status: int | None = None
         self.ended = False
@@ -35,11 +47,15 @@ class _Collector:
     def take(self, record: dict[str, Any]) -> None:
         kind = record.get("kind")
         if self.ended:
-            self.problem(f"a record of kind {str(kind)[:40]!r} came after the session's end")
+            self.problem(f"a record of kind {_told(kind)} came after the session's end")
             return
         handler = getattr(self, f"_take_{kind}", None) if isinstance(kind, str) else None
         if handler is None:
-            self.problem(f"a record of unknown kind {str(kind)[:40]!r}")
+            self.problem(f"a record of unknown kind {_told(kind)}")
+            return
+        named = _NAMED_BY.get(str(kind))
+        if named is not None and not isinstance(record.get(named), str):
+            self.problem(f"a record of kind {_told(kind)} without {named}")
             return
         handler(record)
 
@@ -53,7 +69,10 @@ class _Collector:
         self.problem(_text(record, "text"))
 
     def _take_collected(self, record: dict[str, Any]) -> None:
-        self.collected[_text(record, "id")] = None
+        name, origin = _text(record, "id"), record.get("at")
+        self.collected[name] = None
+        if isinstance(origin, list) and [type(part) for part in origin] == [str, int]:
+            self.origins[name] = (origin[0], origin[1])
 
     def _take_collect_error(self, record: dict[str, Any]) -> None:
         self.collection_errors[_text(record, "path")] = _text(record, "text")
@@ -66,22 +85,60 @@ class _Collector:
 
     def _take_test(self, record: dict[str, Any]) -> None:
         name, outcome = _text(record, "id"), record.get("outcome")
-        if outcome not in _OUTCOMES:
-            self.problem(f"a test with the unknown outcome {str(outcome)[:40]!r}")
+        if not isinstance(outcome, str) or outcome not in _OUTCOMES:
+            self.problem(f"a test with the unknown outcome {_told(outcome)}")
             return
         if name in self.outcomes:
             self.duplicates.append(name)
         self.running.pop(name, None)
         self.outcomes[name] = TestOutcome(outcome)
-        seconds = record.get("seconds")
         if outcome != TestOutcome.PASSED:
-            told = float(seconds) if isinstance(seconds, int | float) else 0.0
-            self.details[name] = TestDetail(message=_text(record, "text"), seconds=told)
+            self.details[name] = TestDetail(
+                message=_text(record, "text"), seconds=_seconds(record), error=_text(record, "error")
+            )
+        else:
+            self.details.pop(name, None)
+        if record.get("code"):
+            self.code_hashes[name] = _text(record, "code")
+
+    def _take_ask(self, record: dict[str, Any]) -> None:
+        check, token, value = record.get("check"), record.get("token"), record.get("value")
+        if type(check) is not int or not (token is None or type(token) is int) or not _fits(value):
+            self.problem("a question of a check that is none")
+            return
+        self.asked.append(
+            Asked(test=_text(record, "id"), check=check, token=token, value=value, type_name=_text(record, "type"))
+        )
+
+    def _take_audit(self, record: dict[str, Any]) -> None:
+        self.findings.append(
+            Finding(kind=_text(record, "finding"), where=_text(record, "where"), what=_text(record, "what"))
+        )
+
+    def _take_changed(self, record: dict[str, Any]) -> None:
+        self.findings.append(Finding(kind=CHANGED, where=_text(record, "name"), what=_text(record, "how")))
 
     def _take_end(self, record: dict[str, Any]) -> None:
         status = record.get("status")
         self.ended = True
-        self.status = status if isinstance(status, int) else None
+        if type(status) is int and abs(status) < _MOST_STATUS:
+            self.status = status
+        else:
+            self.problem("the session's end has no status")
+
+
+_NAMED_BY = {
+    "collected": "id",
+    "begin": "id",
+    "test": "id",
+    "collect_error": "path",
+    "collect_skip": "path",
+    "problem": "text",
+    "ask": "id",
+    "audit": "finding",
+    "changed": "name",
+}
+"""The field without which a record of a kind says nothing."""
 
 
 def parse_report(data: bytes, nonce: str, *, dropped_bytes: int = 0) -> TestReport:
@@ -111,6 +168,11 @@ def parse_report(data: bytes, nonce: str, *, dropped_bytes: int = 0) -> TestRepo
         session_ended=collector.ended,
         exit_status=collector.status,
         problems=tuple(collector.problems),
+        collected=tuple(collector.collected),
+        origins=collector.origins,
+        code_hashes=collector.code_hashes,
+        asked=tuple(collector.asked),
+        findings=tuple(collector.findings),
     )
 
 
@@ -119,8 +181,8 @@ def _records(data: bytes, nonce: str, collector: _Collector) -> Iterator[dict[st
         if not line.strip():
             continue
         try:
-            record = msgspec.json.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            record = _decoded(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             collector.problem("a line that is no JSON")
             continue
         if not isinstance(record, dict) or record.get("nonce") != nonce:
@@ -129,6 +191,45 @@ def _records(data: bytes, nonce: str, collector: _Collector) -> Iterator[dict[st
         yield record
 
 
+def _decoded(line: bytes) -> Any:
+    """Return the value of a line.
+
+    What a test raised may hold half a character (a lone surrogate), which Python writes as an escape and msgspec
+    refuses; such a line is honest all the same.
+    """
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.MsgspecError:
+        if b"\\u" not in line:
+            raise
+        return json.loads(line.decode())
+
+
 def _text(record: dict[str, Any], name: str) -> str:
+    """Return the end of a text; half a character in it stands as its escape."""
     value = record.get(name)
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    limit = None if name in {"id", "path"} else -_LONGEST_TEXT
+    return value[limit:].encode("utf-8", "backslashreplace").decode()
+
+
+def _fits(value: Any) -> bool:
+    """Say whether a value is tagged lists of texts and flags: then it can be written again."""
+    if isinstance(value, list):
+        return all(_fits(item) for item in value)
+    if isinstance(value, str):
+        return True
+    return value is None or isinstance(value, bool)
+
+
+def _seconds(record: dict[str, Any]) -> float:
+    seconds = record.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return 0.0
+    return float(seconds) if 0 <= seconds < _MOST_SECONDS else 0.0
+
+
+def _told(value: Any) -> str:
+    """Return the beginning of a value as it may stand in a problem."""
+    return repr(value[:_TOLD_CHARACTERS]) if isinstance(value, str) else f"of type {type(value).__name__}"
