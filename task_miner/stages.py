@@ -111,6 +111,7 @@ async def run_validation(shop: Workshop, work: Work) -> StageEnd:
     files, prepared = work.known_files(), work.known_environment()
     plan = TestPlan(
         paths=shop.language.runnable_tests(files.fix_paths, work.candidate),
+        options=shop.language.runner_options(files.project_files),
         run_timeout_seconds=shop.options.run_timeout_seconds,
         test_timeout_seconds=shop.options.test_timeout_seconds,
         protected=files.protected,

@@ -5,6 +5,7 @@ uv's cache, each repository has a cache of its own (`cache_domain`): the worst i
 """
 
 import os
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from uv import find_uv_bin
 
+from envfarm.errors import Attribution, ImageBuildError
 from envfarm.images.installer_settings import read_installer_settings
 from envfarm.images.interpreters import Interpreter
 from envfarm.records.image import Folder, FolderAccess, Image
@@ -21,6 +23,12 @@ UV = "/opt/uv"
 _CACHE = "/opt/uv-cache"
 _INSTALL_LIMITS = Limits(process_count=2048, output_bytes=64 << 20)
 _QUOTED_LOG_BYTES = 20_000
+_OUR_FAULT = re.compile(
+    r"^.*(error sending request|client error \(Connect\)|Request failed after \d+ retries|HTTP status server error"
+    r"|operation timed out|error decoding response body|No space left on device).*$",
+    re.MULTILINE,
+)
+"""What uv says when a download or this machine failed, and not what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +41,24 @@ class InstallBox:
     async def uv(
         self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout_seconds: float = 600.0
     ) -> ExecResult:
-        """Run uv with the arguments; a failing uv is a value."""
-        return await self.sandbox.exec(
+        """Run uv with the arguments; a failing uv is a value, unless what failed is this machine or its network.
+
+        Raises:
+            ImageBuildError: The package index cannot be reached, or the disk is full: nobody learns anything from that
+                about what was to be installed.
+        """
+        result = await self.sandbox.exec(
             [UV, *arguments],
             cwd=PurePosixPath("/tmp"),  # noqa: S108 -- inside the box
             env={**self.variables, **(env or {})},
             stdin=stdin,
             timeout_seconds=timeout_seconds,
         )
+        told = _OUR_FAULT.search(self.log_of(result)) if result.exit_code != 0 else None
+        if told is not None:
+            message = f"uv {' '.join(arguments[:2])} could not do its work here: {told[0].strip()}"
+            raise ImageBuildError(message, attribution=Attribution.FARM)
+        return result
 
     def log_of(self, result: ExecResult) -> str:
         """Return the end of a command's output, without any credential of the settings."""

@@ -7,7 +7,7 @@ import ast
 import configparser
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -45,6 +45,7 @@ _REQUIREMENT_FILES = [
     "requirements/dev.in",
     "requirements.dev.txt",
 ]
+_TEST_SESSIONS = frozenset({"test", "tests", "unit", "pytest", "unittests", "testing"})
 _PIP_INSTALL = re.compile(r"pip3?\s+install\s+(?P<words>[^\n;&|>]*)")
 
 
@@ -115,6 +116,7 @@ def read_facts(files: Mapping[str, bytes]) -> ProjectFacts:
         RequirementSource(place="setup.py tests_require", requirements=_strings(setup_py.get("tests_require"))),
         *_tox(texts, document),
         *(RequirementSource(place=name, requirements=_file_lines(texts, name)) for name in _REQUIREMENT_FILES),
+        *_nox(texts),
         *_hatch(document),
         *_ci(texts),
     ]
@@ -186,8 +188,32 @@ def _tox(texts: Mapping[str, str], document: Mapping[str, Any]) -> Iterable[Requ
         if parser.has_section(section):
             lines = _lines(parser.get(section, "deps", fallback=""))
             yield RequirementSource(place=f"tox {section}", requirements=_resolved(lines, texts))
-    table = _table(document, "tool", "tox", "env_run_base")
-    yield RequirementSource(place="tox env_run_base", requirements=_strings(table.get("deps")))
+    native = _table(document, "tool", "tox") or _toml(texts.get("tox.toml", ""))
+    deps = _strings(_table(native, "env_run_base").get("deps"))
+    yield RequirementSource(place="tox env_run_base", requirements=_resolved(deps, texts))
+
+
+def _nox(texts: Mapping[str, str]) -> Iterable[RequirementSource]:
+    """Yield what the sessions of a noxfile that run tests install; the file is read, never run."""
+    tree = _parsed(texts.get("noxfile.py", ""))
+    names = _literals(tree)
+    for function in tree.body:
+        if isinstance(function, ast.FunctionDef) and set(function.name.split("_")) & _TEST_SESSIONS:
+            words: list[str] = []
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "install":
+                    words += [word for argument in call.args for word in _words_of(argument, names)]
+            yield RequirementSource(place=f"nox {function.name}", requirements=_installed(words, texts))
+
+
+def _words_of(argument: ast.expr, names: Mapping[str, ast.expr]) -> tuple[str, ...]:
+    """Return the words that an argument stands for: a literal, or a name of literals, starred or not."""
+    value = argument.value if isinstance(argument, ast.Starred) else argument
+    value = names.get(value.id, value) if isinstance(value, ast.Name) else value
+    try:
+        return _strings(ast.literal_eval(value))
+    except (ValueError, TypeError, SyntaxError, RecursionError):
+        return ()
 
 
 def _hatch(document: Mapping[str, Any]) -> Iterable[RequirementSource]:
@@ -203,13 +229,15 @@ def _ci(texts: Mapping[str, str]) -> Iterable[RequirementSource]:
         if path.startswith(".github/workflows/") or path in {".travis.yml", "appveyor.yml", ".gitlab-ci.yml"}:
             for match in _PIP_INSTALL.finditer(texts[path]):
                 words = [word.strip("'\"") for word in match["words"].split()]
-                files = [words[i + 1] for i, word in enumerate(words[:-1]) if word in {"-r", "--requirement"}]
-                named = tuple(
-                    word for word in words if re.fullmatch(r"[A-Za-z][\w.-]*(\[[\w,.-]+\])?([=<>~!]=?[\w.*]+)?", word)
-                )
-                named = tuple(word for word in named if not word.endswith(".txt") and word not in {"pip", "install"})
-                from_files = tuple(line for name in files for line in _file_lines(texts, name))
-                yield RequirementSource(place=path, requirements=named + from_files)
+                yield RequirementSource(place=path, requirements=_installed(words, texts))
+
+
+def _installed(words: Sequence[str], texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the requirements that the words of an install command name, those of its files included."""
+    files = [words[i + 1] for i, word in enumerate(words[:-1]) if word in {"-r", "--requirement"}]
+    named = (word for word in words if re.fullmatch(r"[A-Za-z][\w.-]*(\[[\w,.-]+\])?([=<>~!]=?[\w.*,<>=!]+)?", word))
+    kept = tuple(word for word in named if not word.endswith((".txt", ".in")) and word not in {"pip", "install"})
+    return kept + tuple(line for name in files for line in _file_lines(texts, name))
 
 
 def _resolved(lines: Iterable[str], texts: Mapping[str, str]) -> tuple[str, ...]:
@@ -273,19 +301,28 @@ def _ini(text: str) -> configparser.RawConfigParser:
     return parser
 
 
-def _setup_call(text: str) -> dict[str, Any]:
-    """Return the literal arguments of setup(), names of module-level literals resolved."""
+def _parsed(text: str) -> ast.Module:
     try:
-        tree = ast.parse(text)
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
-        return {}
-    names = {
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _literals(tree: ast.Module) -> dict[str, ast.expr]:
+    """Return what module-level names are set to."""
+    return {
         target.id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+def _setup_call(text: str) -> dict[str, Any]:
+    """Return the literal arguments of setup(), names of module-level literals resolved."""
+    tree = _parsed(text)
+    names = _literals(tree)
     found: dict[str, Any] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "setup":

@@ -181,6 +181,10 @@ class Language(Protocol):
         """Say whether the file tells how the project is built, what it needs, or how it is tested."""
         ...
 
+    def runner_options(self, project_files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Return options of the project's own configuration that every run of its tests needs."""
+        ...
+
     async def prepare_environment(self, request: EnvironmentRequest) -> PreparedEnvironment:
         """Lock, install and build in sandboxes with the network; cached by lock.
 

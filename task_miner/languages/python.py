@@ -1,11 +1,13 @@
 """Python, as the miner knows it."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from envfarm.images import EnvironmentStore
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox, SandboxProvider
 from envfarm_verifiers.test_run import TestRun
+from task_miner.environment.runner_options import runner_options
 from task_miner.languages.contract import EnvironmentRequest, PreparedEnvironment, Selection
 from task_miner.languages.python_code import PythonCode
 from task_miner.languages.python_environment import PythonEnvironments, describes_project
@@ -42,6 +44,10 @@ class PythonLanguage:
     def describes_project(self, path: PurePosixPath) -> bool:
         """Say whether the file tells how the project is built, what it needs, or how it is tested."""
         return describes_project(path)
+
+    def runner_options(self, project_files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Return options of the project's pytest configuration that every run needs."""
+        return runner_options(project_files)
 
     async def prepare_environment(self, request: EnvironmentRequest) -> PreparedEnvironment:
         """Lock, install and build."""

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
-from envfarm.errors import ImageBuildError, MissingToolError
+from envfarm.errors import Attribution, ImageBuildError, MissingToolError
 from envfarm.images import EnvironmentStore
 from envfarm.images.install_box import open_install_box
 from envfarm.images.interpreters import Interpreter, bring_interpreter
@@ -32,6 +32,9 @@ _PROJECT_FILES = frozenset(
         "setup.py",
         "setup.cfg",
         "tox.ini",
+        "tox.toml",
+        "pytest.ini",
+        ".pytest.ini",
         "noxfile.py",
         ".travis.yml",
         "appveyor.yml",
@@ -67,6 +70,7 @@ class PythonEnvironments:
 
         Raises:
             EnvironmentFailedError: No rung of the ladder worked.
+            ImageBuildError: The package index or this machine failed, which says nothing of the candidate.
         """
         started = time.monotonic()
         facts = read_facts(request.project_files)
@@ -112,6 +116,8 @@ class PythonEnvironments:
             except LockFailedError as error:
                 raise EnvironmentFailedError(ReasonCode.LOCK_FAILED, f"{log}{error}") from error
             except ImageBuildError as error:
+                if error.attribution is Attribution.FARM:
+                    raise
                 log += f"{error}\n"
                 rungs = rungs[1:]
                 continue

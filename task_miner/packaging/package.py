@@ -83,7 +83,7 @@ def with_quality(package: TaskPackage, quality: Quality) -> TaskPackage:
     """Return the package with what the publish gate found out; only task.toml and the digest change."""
     task = msgspec.structs.replace(package.task, quality=quality)
     files = {path: content for path, content in package.files.items() if path != TASK_FILE}
-    files[TASK_FILE] = render_task_toml(task, files)
+    files[TASK_FILE] = render_task_toml(task, files, executable=package.executable)
     return replace(package, task=task, files=files, digest=package_digest(files))
 
 

@@ -54,6 +54,25 @@ def places(files: dict[str, str]) -> dict[str, tuple[str, ...]]:
         ),
         pytest.param(
             {
+                "noxfile.py": (
+                    "import nox\nDEPS = ['pytest', 'mock>=2']\n@nox.session(python=['3.11'])\n"
+                    "def unit_tests(session):\n"
+                    "    session.install(*DEPS, '-r', 'dev.txt')\n    session.install('-e', '.[test]')\n"
+                    "    session.install(f'x=={1}')\n    session.run('pytest')\n"
+                    "@nox.session\ndef lint(session):\n    session.install('flake8')\n"
+                ),
+                "dev.txt": "six\n",
+            },
+            {"nox unit_tests": ("pytest", "mock>=2", "six")},
+            id="nox",
+        ),
+        pytest.param(
+            {"tox.toml": '[env_run_base]\ndeps = ["pytest", "-r dev.txt"]\n', "dev.txt": "six\n"},
+            {"tox env_run_base": ("pytest", "six")},
+            id="tox.toml",
+        ),
+        pytest.param(
+            {
                 ".github/workflows/ci.yml": "    - run: python -m pip install pytest hypothesis -r dev.txt\n",
                 "dev.txt": "mock\n",
             },
@@ -82,7 +101,8 @@ def test_python_versions_come_from_the_first_place_that_names_them() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "requirements.txt"]), st.binary()
+        st.sampled_from(["pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "requirements.txt", "noxfile.py"]),
+        st.binary(),
     )
 )
 def test_no_bytes_make_it_fail(files: dict[str, bytes]) -> None:
