@@ -7,12 +7,15 @@ from pathlib import Path, PurePosixPath
 from envfarm.records.task import Link, LinkKind
 from task_miner.issues_file import Discussion, IssueBook
 from task_miner.sources.git_command import ObjectReader, run_git
-from task_miner.statement import StatementMaterial
+from task_miner.statement import MANY_WORDS, StatementMaterial
 from task_miner.unit import Candidate
 
 _CHANGELOG = re.compile(r"(?i)(change(s|log)?|history|news|release[-_]?notes?|versions?)([-_.].*)?\Z")
 _CHANGELOG_FOLDER = frozenset({"changes", "changelog", "changelog.d", "newsfragments", "news"})
-_HEADING = re.compile(r"^([=\-~^]{3,}|#+ .*|v?\d+(\.\d+)+.*|(un)?released.*|\.\. .*)$", re.IGNORECASE)
+_HEADING = re.compile(
+    r"^([=\-~^]{3,}|#+ .*|v?\d+(\.\d+)+.*|[_*(\[]*(un)?released\b.*|\.\. .*|\[[^\]]+\]:\s+https?://\S+)$", re.IGNORECASE
+)
+"""Of a changelog: underlines, headings, versions, dates and the targets of links."""
 
 
 def gather_material(
@@ -52,11 +55,11 @@ def _first_text(links: tuple[Link, ...], kind: LinkKind, known: Mapping[int, Dis
 
 
 def _merge_body(candidate: Candidate) -> str | None:
-    """Return the pull request's title, which the merge commit's body holds, with what follows it."""
+    """Return the pull request's text, where the merge commit's body holds more of it than its title."""
     if candidate.unit.kind != "merge":
         return None
     _, _, body = candidate.unit.message.partition("\n")
-    return body.strip() or None
+    return body.strip() if len(body.split()) >= MANY_WORDS else None
 
 
 def _message(git_folder: Path, candidate: Candidate) -> str:

@@ -5,6 +5,7 @@ message of 40 words or more, and else a description made from how the tests fail
 taken out: commit hashes, ``(#N)``, links to the fix, names of hidden tests and of the files that the fix changes.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import PurePosixPath
 from envfarm.records.task import Statement, StatementSource
 
 MANY_WORDS = 40
-FLAGS = ("short", "generated", "names_function", "has_code", "has_traceback")
+FLAGS = ("short", "generated", "no_expected_behaviour", "names_function", "has_code", "has_traceback")
 """All flags; docs/statements.md says what each means."""
 
 _TRAILERS = re.compile(
@@ -40,6 +41,10 @@ _HASH = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")
 _MERGE_SUBJECT = re.compile(r"\AMerge (pull request #\d+ from \S+|branch .*|remote-tracking .*)\s*")
 _MARKUP = re.compile(r"<!--.*?-->", re.DOTALL)
 _LENGTH_LIMIT = 12_000
+_BARE = re.compile(r"|[\w.]*(Error|Exception|Failed|assert False):?")
+_MOST_FAILURES = 8
+_MOST_ERROR_LINES = 6
+_MOST_PRINTED_LINES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +83,11 @@ def choose_statement(material: StatementMaterial) -> Statement:
     for source, offer, least_words in offers:
         text = clean(offer or "", material)
         if len(text.split()) >= least_words:
-            return _finished(source, text, material)
-    return _finished(StatementSource.TEST_REPORT, _from_failures(material), material)
+            return _finished(source, text, material.project)
+    generated, says_what = describe_failures(material)
+    statement = _finished(StatementSource.TEST_REPORT, generated, material.project)
+    flags = statement.flags if says_what else (*statement.flags, "no_expected_behaviour")
+    return Statement(text=statement.text, source=statement.source, flags=flags)
 
 
 def clean(text: str, material: StatementMaterial) -> str:
@@ -89,22 +97,25 @@ def clean(text: str, material: StatementMaterial) -> str:
     text = _IN_A_SENTENCE.sub(_OMITTED, text)
     for pattern in (_ELSEWHERE, _LINK, _NUMBER, _HASH):
         text = pattern.sub("", text)
-    names = set(material.hidden_names)
+    names = dict.fromkeys(material.hidden_names, "a test")
     for path in material.fix_paths:
-        names |= {path, PurePosixPath(path).name} if "." in PurePosixPath(path).name else {path}
+        names |= dict.fromkeys(
+            {path, PurePosixPath(path).name} if "." in PurePosixPath(path).name else {path}, "the code"
+        )
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"`*(?<![\w.]){re.escape(name)}(?!\w)(::\w+)*`*", "the code", text)
+        text = re.sub(rf"`*(?<![\w.]){re.escape(name)}(?!\w)(::\w+)*`*", names[name], text)
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()[:_LENGTH_LIMIT]
+    paragraphs = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip().split("\n\n")
+    return "\n\n".join(dict.fromkeys(paragraphs))[:_LENGTH_LIMIT]
 
 
-def _finished(source: StatementSource, body: str, material: StatementMaterial) -> Statement:
+def _finished(source: StatementSource, body: str, project: str) -> Statement:
     heading = {
-        StatementSource.ISSUE: f"Resolve this issue of {material.project}:",
-        StatementSource.PULL_REQUEST: f"Make this change to {material.project}:",
-        StatementSource.CHANGELOG: f"Make {material.project} behave as this entry of its changelog says:",
-        StatementSource.COMMIT_MESSAGE: f"Make this change to {material.project}:",
-        StatementSource.TEST_REPORT: f"Something in {material.project} does not behave as it should:",
+        StatementSource.ISSUE: f"Resolve this issue of {project}:",
+        StatementSource.PULL_REQUEST: f"Make this change to {project}:",
+        StatementSource.CHANGELOG: f"Make {project} behave as this entry of its changelog says:",
+        StatementSource.COMMIT_MESSAGE: f"Make this change to {project}:",
+        StatementSource.TEST_REPORT: f"Something in {project} does not behave as it should:",
     }[source]
     task = (
         "Change the code in /workspace so that it behaves as described. Existing behaviour has to stay as it is. "
@@ -126,23 +137,41 @@ def _flags(source: StatementSource, body: str) -> Iterable[str]:
         yield "has_traceback"
 
 
-def _from_failures(material: StatementMaterial) -> str:
-    """Describe the failures: what the author said in short, what the tests are about in words, and what went wrong."""
+def describe_failures(material: StatementMaterial) -> tuple[str, bool]:
+    """Describe what is wrong: what the author said in short, what the tests are about in words, and how they fail.
+
+    Returns:
+        The description, and whether any failure in it says more than that there is one.
+    """
     parts = []
     subject, _, body = clean(_MERGE_SUBJECT.sub("", material.message), material).partition("\n")
+    subject = subject.lstrip("-* ")
     if len(subject.split()) > 1:
         parts.append(f"The change is known as: {subject}\n")
     if body.strip():
         parts.append(f"{body.strip()}\n")
-    for name, message in sorted(material.failures.items())[:8]:
-        about = _in_words(name)
-        errors = [line[1:].strip() for line in message.splitlines() if line.startswith("E ")]
-        told = clean(_without_chance("\n".join(errors[:6])), material)
+    found: dict[str, str] = {}
+    for name, message in sorted(material.failures.items()):
+        about = _in_words(name) if "::" in name else "the tests cannot even be loaded"
         if about:
-            parts.append(f"- {about}" + (f":\n\n      {told.replace(chr(10), chr(10) + '      ')}" if told else ""))
-    if not material.failures:
+            found.setdefault(about, clean(_without_chance(_failure(message)), material))
+    for about, told in list(found.items())[:_MOST_FAILURES]:
+        indented = told.replace("\n", "\n      ")
+        parts.append(f"- {about}" + (f":\n\n      {indented}\n" if told else ""))
+    if not found:
         parts.append("What is missing cannot even be imported yet.")
-    return "\n".join(parts)
+    return "\n".join(parts).strip(), any(found.values())
+
+
+def _failure(message: str) -> str:
+    """Return what a failing test's report says of the failure; empty where it names an exception and nothing else."""
+    lines = message.splitlines()
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
+    errors = list(itertools.takewhile(lambda line: line != "Full diff:", errors))[:_MOST_ERROR_LINES]
+    if not all(_BARE.fullmatch(line) for line in errors):
+        return "\n".join(errors)
+    printed = [line[2:] for line in lines if line.startswith("| ")]
+    return "\n".join(printed[-_MOST_PRINTED_LINES:]).strip()
 
 
 def _without_chance(text: str) -> str:

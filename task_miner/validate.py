@@ -152,14 +152,28 @@ def _ended(results: Sequence[StageResult], found: Classification) -> Validation:
     """Return what the runs came to; the first of them is the fixed side's."""
     counts = ", ".join(f"{count} {name}" for name, count in found.counts().items())
     end = [f"classes: {counts}" if counts else "no class was given", f"{found.reason}: {found.detail}"]
-    messages = next((result.messages for result in results if result.run.stage == NEW_TESTS), {})
     return Validation(
         runs=tuple(result.run for result in results),
         classification=found,
-        messages=dict(messages),
+        messages=_steady_messages(results),
         log="\n".join([*(_told(result) for result in results), *end]),
         fixed_seconds=results[0].wall_seconds if results else 0.0,
     )
+
+
+def _steady_messages(results: Sequence[StageResult]) -> dict[str, str]:
+    """Return how tests fail on the base, without lines that only one of two runs in file order said.
+
+    What differs (times, addresses, the order of sets) would make another statement of every mining, and helps nobody.
+    """
+    said = [run.messages for run in results if run.run.stage == NEW_TESTS and run.run.order_seed is None]
+    if not said:
+        return {}
+    others = [{key: frozenset(text.splitlines()) for key, text in more.items()} for more in said[1:]]
+    return {
+        key: "\n".join(line for line in text.splitlines() if all(line in other.get(key, ()) for other in others))
+        for key, text in said[0].items()
+    }
 
 
 def _told(result: StageResult) -> str:

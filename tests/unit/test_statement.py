@@ -96,6 +96,41 @@ def test_a_short_message_is_told_whole_before_the_failures() -> None:
     assert "known as: Keep the order\n\nKeys were sorted.\n\n- x" in choose_statement(material).text
 
 
+@pytest.mark.parametrize(
+    ("failure", "told", "says_what"),
+    [
+        ("E   assert 2 == 3\nE   Full diff:\nE   - 2", "assert 2 == 3", True),
+        ("E   AssertionError\n| Expected: 3\n| Got: 2", "Expected: 3", True),
+        ("E   AssertionError\nE   ", "", False),
+        ("E   KeyError: 'x'\n| noise", "KeyError: 'x'", True),
+    ],
+)
+def test_a_failure_is_told_by_what_it_says_or_else_by_what_was_printed(
+    failure: str, told: str, *, says_what: bool
+) -> None:
+    said = choose_statement(StatementMaterial(message="Fix", failures={"t.py::test_it": failure}))
+    assert told in said.text
+    assert not {"Full diff", "noise", "AssertionError"} & set(said.text.split())
+    assert ("no_expected_behaviour" not in said.flags) is says_what
+
+
+def test_tests_that_cannot_be_loaded_are_told_once_and_not_by_their_path() -> None:
+    failures = dict.fromkeys(("tests/test_a.py", "tests/test_b.py"), "E   ImportError: cannot import name 'x'")
+    said = choose_statement(StatementMaterial(message="Fix", failures=failures)).text
+    assert said.count("cannot even be loaded:\n\n      ImportError: cannot import name 'x'") == 1
+    assert "test_" not in said
+
+
+def test_a_merge_is_not_told_twice() -> None:
+    message = "Merge pull request #4 from a/b\n\nKeep the order\n\nKeep the order\n\nOf keys."
+    assert choose_statement(StatementMaterial(message=message)).text.count("Keep the order") == 1
+
+
+def test_hidden_tests_and_the_fix_are_called_what_they_are() -> None:
+    material = StatementMaterial(hidden_names=frozenset({"test_x"}), fix_paths=("src/a.py",))
+    assert clean("Adds test_x for src/a.py.", material) == "Adds a test for the code."
+
+
 @given(
     st.builds(
         StatementMaterial,

@@ -12,6 +12,8 @@ import time
 
 MESSAGE_LIMIT = 4000
 _PRIVATE_DESCRIPTOR = 700
+_PRINTED_LINES = 30
+_PRINTED_WIDTH = 200
 
 
 class TestTimeoutError(BaseException):
@@ -102,7 +104,7 @@ class Reporter:
         outcome = _outcome(report)
         if _RANK[outcome] > _RANK[phase["outcome"]]:
             phase["outcome"] = outcome
-            phase["text"] = _tail(report.longrepr) if outcome not in ("passed", "xfailed") else ""
+            phase["text"] = _told(report) if outcome not in ("passed", "xfailed") else ""
 
     def pytest_runtest_logfinish(self, nodeid, location):
         """Report a test that has ended."""
@@ -141,6 +143,12 @@ def _outcome(report):
 
 def _raise_timeout(number, frame):
     raise TestTimeoutError("TestTimeoutError: the test's time limit has passed")
+
+
+def _told(report):
+    """Return how a test failed, and behind a ``|`` what it printed: helpers that compare often print what they saw."""
+    printed = (getattr(report, "capstdout", "") or "").strip().splitlines()[-_PRINTED_LINES:]
+    return _tail(report.longrepr) + "".join("\n| " + line[:_PRINTED_WIDTH] for line in printed)
 
 
 def _tail(longrepr):
