@@ -23,6 +23,7 @@ UV = "/opt/uv"
 _CACHE = "/opt/uv-cache"
 _INSTALL_LIMITS = Limits(process_count=2048, output_bytes=64 << 20)
 _QUOTED_LOG_BYTES = 20_000
+_TOLD_CHARACTERS = 400
 _OUR_FAULT = re.compile(
     r"^.*(error sending request|client error \(Connect\)|Request failed after \d+ retries|HTTP status server error"
     r"|operation timed out|error decoding response body|No space left on device).*$",
@@ -54,9 +55,11 @@ class InstallBox:
             stdin=stdin,
             timeout_seconds=timeout_seconds,
         )
-        told = _OUR_FAULT.search(self.log_of(result)) if result.exit_code != 0 else None
-        if told is not None:
-            message = f"uv {' '.join(arguments[:2])} could not do its work here: {told[0].strip()}"
+        log = self.log_of(result) if result.exit_code != 0 else ""
+        fault = _OUR_FAULT.search(log)
+        if fault is not None:
+            told = " ".join(log[fault.start() :].split())[:_TOLD_CHARACTERS]
+            message = f"uv {' '.join(arguments[:2])} could not do its work here: {told}"
             raise ImageBuildError(message, attribution=Attribution.FARM)
         return result
 

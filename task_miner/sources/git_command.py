@@ -5,9 +5,11 @@ reads runs in a process group of its own, so that Ctrl-C at a terminal does not 
 is then never the echo of a user's wish to stop.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -86,25 +88,43 @@ class Downloads:
             RepositoryError: git failed.
             GitEndedError: `end` was called, or a signal ended it.
         """
-        with subprocess.Popen(
-            git_arguments(git_folder, *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=git_environment(network_allowed=True),
-        ) as process:
+        with (
+            tempfile.TemporaryFile() as said,  # a pipe would be held open by whatever outlives git
+            subprocess.Popen(
+                git_arguments(git_folder, *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=git_environment(network_allowed=True),
+            ) as process,
+        ):
             self._running.add(process)
             if self._ended:
-                process.terminate()
-            _, said = process.communicate()
+                _end(process)
+            process.wait()
             self._running.discard(process)
-        _check(process.returncode, said, arguments)
+            said.seek(0)
+            _check(process.returncode, said.read(), arguments)
 
     def end(self) -> None:
         """End what runs, and whatever is started later."""
         self._ended = True
         for process in tuple(self._running):
-            process.terminate()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End git and the programs that it has started: it does not end those itself."""
+    waiting, found = [process.pid], []
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(OSError):
+            waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        found.append(pid)
+    process.terminate()
+    for pid in found[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def run_git(git_folder: Path | None, *arguments: str, stdin: bytes = b"") -> bytes:

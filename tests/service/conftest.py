@@ -1,0 +1,37 @@
+"""Fixtures of the service tests: a package index on loopback, and small histories to mine."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.data.package_index import PackageIndex
+
+
+def load_data(name: str) -> ModuleType:
+    """Load a module of tests/data, which is no package."""
+    path = Path(__file__).parents[1] / "data" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"data_of_tests_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def package_index() -> "Iterator[PackageIndex]":
+    """An index with the runner of this suite; tests may add projects to it."""
+    with load_data("package_index").serve_packages() as index:
+        yield index
+
+
+@pytest.fixture(scope="session")
+def history() -> ModuleType:
+    """Makes git histories; see tests/data/git_history.py."""
+    return load_data("git_history")
