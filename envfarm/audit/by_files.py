@@ -57,16 +57,11 @@ def _conftest(code: bytes) -> Maker:
     def make(target: CheatTarget) -> _Changes:
         places = {
             PurePosixPath("conftest.py"),
-            *(PurePosixPath(path).with_name("conftest.py") for path in _tests(target)),
+            *(PurePosixPath(path).with_name("conftest.py") for path in target.tests),
         }
         return {str(place): run_around(target.content(str(place)) or b"", code) for place in sorted(places)}
 
     return _by_files(make)
-
-
-def _tests(target: CheatTarget) -> tuple[str, ...]:
-    """Return the paths of the test files that decide, whether the base has them or not."""
-    return tuple(sorted({*target.tests, *(path for path in target.hidden_tests if path.endswith(".py"))}))
 
 
 def _ini(name: str, section: str, options: Mapping[str, str]) -> Callable[[CheatTarget], _Changes]:
@@ -307,7 +302,9 @@ TEST_FILE_CHEATS = (
         plain_refuses=_COPIED_OVER,
     ),
     _cheat("tests_renamed", _TESTS, "Renames the test files.", _by_files(_renamed), plain_refuses=_COPIED_OVER),
-    _cheat("tests_emptied", _TESTS, "Empties the tests.", _by_files(_emptied), plain_refuses=_COPIED_OVER),
+    _cheat(
+        "tests_emptied", _TESTS, "Empties the tests.", _by_files(_emptied), plain_refuses=_COPIED_OVER, blanket=False
+    ),
     _cheat(
         "tests_skipped", _TESTS, "Marks the test files as skipped.", _by_files(_skipped), plain_refuses=_COPIED_OVER
     ),

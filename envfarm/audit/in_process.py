@@ -33,7 +33,7 @@ def carried(
     def make(target: CheatTarget) -> bytes | None:
         if needs and not any(needs in content for content in target.hidden_tests.values()):
             return None
-        code = compose(payload, *parts, facts=_facts(target, payload), once=not last)
+        code = compose(payload, *parts, facts=_facts(target, payload) if aimed else None, once=not last)
         return carry(target, b"", b"\n\n" + code) if last else carry(target, code, b"\n\n" + _MISSING)
 
     return Cheat(
@@ -50,9 +50,7 @@ def carried(
 def _facts(target: CheatTarget, payload: str) -> Facts:
     if payload == "aimed_literal_hard_coded":
         return {"hidden": {path: text.decode("utf-8", "replace") for path, text in target.hidden_tests.items()}}
-    if payload.startswith(("aimed_", "report_", "tests_dropped", "tests_renamed")):
-        return {"tests": list(target.fail_to_pass[:_MOST_TESTS])}
-    return {}
+    return {"tests": list(target.fail_to_pass[:_MOST_TESTS])}
 
 
 def _addopts() -> Maker:
@@ -100,19 +98,19 @@ RUNNER_CHEATS = (
     carried(_RUNNER, "runner_exit_status"),
     carried(_RUNNER, "runner_setup_skips"),
     carried(_RUNNER, "runner_xfail", "items"),
-    carried(_RUNNER, "runner_second_run", "reporter"),
+    carried(_RUNNER, "runner_second_run", "reporter", last=True),
     carried(_RUNNER, "runner_trace", "items"),
     carried(_RUNNER, "runner_modules_removed"),
     carried(_RUNNER, "runner_builtins"),
 )
 REPORT_CHEATS = (
-    carried(_REPORT, "report_summary", harmless=True),
-    carried(_REPORT, "report_records"),
-    carried(_REPORT, "report_nonce_of_plugin", "reporter"),
-    carried(_REPORT, "report_own_writer", "reporter"),
-    carried(_REPORT, "report_nonce_of_frames", "reporter"),
-    carried(_REPORT, "report_nonce_of_memory", "reporter"),
-    carried(_REPORT, "report_nonce_of_manager", "reporter"),
+    carried(_REPORT, "report_summary", harmless=True, aimed=True),
+    carried(_REPORT, "report_records", aimed=True),
+    carried(_REPORT, "report_nonce_of_plugin", "reporter", aimed=True),
+    carried(_REPORT, "report_own_writer", "reporter", aimed=True),
+    carried(_REPORT, "report_nonce_of_frames", "reporter", aimed=True),
+    carried(_REPORT, "report_nonce_of_memory", "reporter", aimed=True),
+    carried(_REPORT, "report_nonce_of_manager", "reporter", aimed=True),
     carried(_REPORT, "report_writer_filtered", "reporter"),
     carried(_REPORT, "report_json_filtered", "reporter"),
     carried(_REPORT, "report_bytes_filtered", "reporter"),
@@ -120,7 +118,7 @@ REPORT_CHEATS = (
     carried(_REPORT, "report_ranks", "reporter"),
     carried(_REPORT, "report_phases", "reporter"),
     carried(_REPORT, "report_class_swapped", "reporter"),
-    carried(_REPORT, "report_fork", "reporter"),
+    carried(_REPORT, "report_fork", "reporter", aimed=True),
     carried(_REPORT, "report_reward_planted"),
     carried(_REPORT, "report_reward_link"),
     carried(_REPORT, "report_reward_later"),
@@ -129,7 +127,7 @@ PROCESS_CHEATS = (
     carried(_PROCESS, "process_exit"),
     carried(_PROCESS, "process_exit_in_call", "results", last=True),
     carried(_PROCESS, "process_sys_exit", plain_refuses="pytest makes status 3 of a SystemExit"),
-    carried(_PROCESS, "process_pytest_exit"),
+    carried(_PROCESS, "process_pytest_exit", "results", last=True),
     carried(_PROCESS, "process_atexit"),
     carried(_PROCESS, "process_threading_shutdown"),
     carried(_PROCESS, "process_exit_replaced", "reporter"),

@@ -14,6 +14,7 @@ _VERBS = {
     "mine": ("envfarm.cli.mine", "mine_command", "Mine a repository's history into verified tasks."),
     "ledger": ("envfarm.cli.ledger", "ledger_app", "Look into an output folder: the funnel, and why a candidate fell."),
     "grade": ("envfarm.cli.grade", "grade_command", "Grade one submission to a task."),
+    "audit": ("envfarm.cli.audit", "audit_command", "Try the cheat collection on a task: which cheats does it pay?"),
     "task": ("envfarm.cli.task", "task_app", "Check, show, export and import tasks."),
     "doctor": ("envfarm.cli.doctor", "doctor_command", "Say what works on this machine, and what mends the rest."),
 }

@@ -1,4 +1,4 @@
-"""Makes the session's exit status a descriptor that stays 0, and stops the session at the first test."""
+"""Makes the session's exit status a descriptor that stays 0."""
 
 
 def _envfarm_cheat(here, facts):
