@@ -26,7 +26,7 @@ def git(folder: Path, *words: str, when: int = START) -> str:
     variables = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "GIT_CONFIG_NOSYSTEM": "1"}
     variables |= {"GIT_AUTHOR_DATE": f"{when} +0000", "GIT_COMMITTER_DATE": f"{when} +0000"}
     who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
-    who += ["-c", "protocol.file.allow=always", "-c", "uploadpack.allowFilter=true"]
+    who += ["-c", "protocol.file.allow=always"]
     done = subprocess.run(
         ["git", *who, *words], cwd=folder, capture_output=True, check=True, env=variables, text=True, errors="replace"
     )
