@@ -6,10 +6,13 @@ folder's file also holds below it.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from pathspec import GitIgnoreSpec
+
+from envfarm.errors import TaskError
 
 _TOP_FILES = frozenset({"task.toml", "instruction.md", "README.md", "trajectory.json"})
 _TOP_FOLDERS = ("environment/", "tests/", "solution/", "steps/")
@@ -23,11 +26,14 @@ def package_digest(files: Mapping[str, bytes]) -> str:
 
     Args:
         files: Content by path relative to the task's folder, POSIX.
+
+    Raises:
+        TaskError: A pattern in one of its ignore files is none.
     """
     rules = files.get(".gitignore")
-    ignored = GitIgnoreSpec.from_lines(_LEFTOVERS if rules is None else _lines(rules))
+    ignored = GitIgnoreSpec.from_lines(_LEFTOVERS) if rules is None else _spec(".gitignore", rules)
     specs = {
-        PurePosixPath(path).parent: GitIgnoreSpec.from_lines(_lines(content))
+        PurePosixPath(path).parent: _spec(path, content)
         for path, content in files.items()
         if PurePosixPath(path).name == _IGNORE_FILE and _IGNORE_SCOPES.match_file(path)
     }
@@ -58,5 +64,9 @@ def _is_left_out(path: str, specs: Mapping[PurePosixPath, GitIgnoreSpec]) -> boo
     return False
 
 
-def _lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").splitlines()
+def _spec(path: str, content: bytes) -> GitIgnoreSpec:
+    try:
+        return GitIgnoreSpec.from_lines(content.decode("utf-8", "replace").splitlines())
+    except (ValueError, re.error) as error:
+        message = f"{path}: a pattern in it is none ({error})"
+        raise TaskError(message) from error

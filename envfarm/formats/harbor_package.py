@@ -18,11 +18,11 @@ def read_package(path: Path) -> TaskPackage:
     Raises:
         TaskError: It is no task folder of ours, or is damaged; the message names the file.
     """
-    files, executable = read_files(path)
+    files, _ = read_files(path)
     if TASK_FILE not in files:
         message = f"{path / TASK_FILE}: it is missing: name a task folder"
         raise TaskError(message)
-    task = parse_task_toml(files[TASK_FILE], files)
+    task, executable = parse_task_toml(files[TASK_FILE], files)
     return TaskPackage(task=task, files=files, executable=executable, digest=package_digest(files))
 
 
@@ -36,7 +36,7 @@ def read_files(path: Path, *, skipped: frozenset[str] = frozenset()) -> tuple[di
     Raises:
         TaskError: It is no folder, holds a link or a device, or cannot be read.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 -- a path object raises where a name is too long
         message = f"{path}: it is no folder: name a task folder"
         raise TaskError(message)
     files: dict[str, bytes] = {}

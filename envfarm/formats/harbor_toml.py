@@ -1,37 +1,61 @@
 """task.toml of our own tasks: Harbor's keys, and our facts under [metadata.envfarm]. PURE; deterministic bytes.
 
 What stands in a file of the folder does not stand in task.toml again: the statement, the lock and the test lists are
-read from their files. Every other file's digest stands here, so that a damaged folder is refused by the file's name.
+read from their files. Every file's digest stands here, so that a damaged folder is refused by the file's name; that of
+task.toml itself is taken with zeros in its own place. Which files are programs stands here as well, because not every
+copy of a folder keeps their modes.
 """
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 import tomlkit
 
 from envfarm.errors import TaskError
-from envfarm.records.task import EXPECTED_FILE, LOCK_FILE, STATEMENT_FILE, TASK_FILE, Task
+from envfarm.records.task import (
+    EXPECTED_FILE,
+    FIX_PATCH,
+    LOCK_FILE,
+    REFERENCE_ARCHIVE,
+    STATEMENT_FILE,
+    TASK_FILE,
+    TEST_PATCH,
+    WORKSPACE_ARCHIVE,
+    Task,
+)
 
 SCHEMA_VERSION = "1.4"
 _MEMORY_MB, _STORAGE_MB, _CPUS = 4096, 10240, 2
 _AGENT_SECONDS, _BUILD_SECONDS = 3600.0, 1800.0
 _VERIFIER_SLACK = 2.0
 _LISTS = ("fail_to_pass", "pass_to_pass")
+_NEEDED = (WORKSPACE_ARCHIVE, REFERENCE_ARCHIVE, TEST_PATCH, FIX_PATCH)
+"""Files that nothing of a task can be done without, beside those that are read here."""
+_SEAL = re.compile(rb'^\[metadata\.envfarm\.files\]\n(?:[^\[\n].*\n)*?"task\.toml" = "([0-9a-f]{64})"$', re.MULTILINE)
+_ZEROS = "0" * 64
+_OTHERWISE = "its content is not what the task was published with"
 _WORKSPACE = "/workspace"
 """All that Harbor carries from the agent's container to the verifier's, which is a fresh one."""
 
 
-def render_task_toml(task: Task, files: Mapping[str, bytes]) -> bytes:
-    """Return task.toml for the task, given its other files."""
+def render_task_toml(task: Task, files: Mapping[str, bytes], *, executable: Collection[str] = ()) -> bytes:
+    """Return task.toml for the task, given its other files and which of them are programs.
+
+    Raises:
+        TaskError: A name in it is not UTF-8.
+    """
     facts = msgspec.to_builtins(task, builtin_types=())
     facts["statement"].pop("text", None)
     facts["environment"].pop("lock", None)
     for name in _LISTS:
         facts["tests"].pop(name, None)
-    facts["files"] = {path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files) if path != TASK_FILE}
+    facts["executable"] = sorted(executable)
+    digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    facts["files"] = dict(sorted((digests | {TASK_FILE: _ZEROS}).items()))
     document = {
         "schema_version": SCHEMA_VERSION,
         "source": "envfarm",
@@ -58,27 +82,25 @@ def render_task_toml(task: Task, files: Mapping[str, bytes]) -> bytes:
         },
     }
     try:
-        return tomlkit.dumps(document).encode()
+        content = tomlkit.dumps(document).encode()
     except UnicodeEncodeError as error:
-        raise _damaged(
-            TASK_FILE, f"a name in it is not UTF-8 ({error.object[error.start - 20 : error.end]!r})"
-        ) from error
+        told = error.object[max(error.start - 20, 0) : error.end]
+        raise _damaged(TASK_FILE, f"a name in it is not UTF-8 ({told!r})") from error
+    return _with_seal(content, hashlib.sha256(content).hexdigest())
 
 
-def parse_task_toml(content: bytes, files: Mapping[str, bytes]) -> Task:
-    """Return the task that task.toml and its folder's other files describe.
+def parse_task_toml(content: bytes, files: Mapping[str, bytes]) -> tuple[Task, frozenset[str]]:
+    """Return the task that task.toml and its folder's other files describe, and which of them are programs.
 
     Raises:
         TaskError: Something is damaged or of another release; the message starts with the file's name.
     """
     facts = _facts(content)
-    listed = facts.pop("files", None)
-    if not isinstance(listed, dict):
-        raise _damaged(TASK_FILE, "it lacks [metadata.envfarm.files]")
-    _check_files(listed, files)
     schema = facts.get("schema")
     if schema != Task.schema():
         raise _damaged(TASK_FILE, f"it describes {schema!r}, this release reads {Task.schema()!r}")
+    _check_files(content, facts.pop("files", None), files)
+    executable = _executable(facts.pop("executable", None))
     for section in ("statement", "environment", "tests"):
         if not isinstance(facts.get(section), dict):
             raise _damaged(TASK_FILE, f"it lacks [metadata.envfarm.{section}]")
@@ -91,7 +113,7 @@ def parse_task_toml(content: bytes, files: Mapping[str, bytes]) -> Task:
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError) as error:
         raise _damaged(TASK_FILE, " ".join(str(error).split())) from error
     _check_expected(expected, task)
-    return task
+    return task, executable
 
 
 def _text(path: str, files: Mapping[str, bytes]) -> str:
@@ -109,8 +131,9 @@ def _expected(files: Mapping[str, bytes]) -> dict[str, Any]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise _damaged(EXPECTED_FILE, f"it is no JSON object ({error})") from error
     for name in _LISTS:
-        if name not in expected:
-            raise _damaged(EXPECTED_FILE, f"it lacks {name}")
+        tests = expected.get(name)
+        if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
+            raise _damaged(EXPECTED_FILE, f"it lacks {name}, a list of tests")
     return expected
 
 
@@ -146,15 +169,35 @@ def _facts(content: bytes) -> dict[str, Any]:
     return facts
 
 
-def _check_files(listed: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+def _check_files(content: bytes, listed: Any, files: Mapping[str, bytes]) -> None:
+    """Refuse a file that is damaged, missing or a stranger, task.toml first: the other digests stand in it."""
+    if not isinstance(listed, dict):
+        raise _damaged(TASK_FILE, "it lacks [metadata.envfarm.files]")
+    if hashlib.sha256(_with_seal(content, _ZEROS)).hexdigest() != listed.pop(TASK_FILE, None):
+        raise _damaged(TASK_FILE, _OTHERWISE)
     for path, digest in listed.items():
         if path not in files:
             raise _damaged(path, "it is missing")
         if hashlib.sha256(files[path]).hexdigest() != digest:
-            raise _damaged(path, "its content is not what the task was published with")
+            raise _damaged(path, _OTHERWISE)
     strangers = sorted(set(files) - set(listed) - {TASK_FILE})
     if strangers:
         raise _damaged(strangers[0], "it does not belong to the task")
+    for path in _NEEDED:
+        if path not in files:
+            raise _damaged(path, "it is missing")
+
+
+def _with_seal(content: bytes, digest: str) -> bytes:
+    """Return task.toml with another digest of itself; as it is where it says none."""
+    seal = _SEAL.search(content)
+    return content if seal is None else content[: seal.start(1)] + digest.encode() + content[seal.end(1) :]
+
+
+def _executable(listed: Any) -> frozenset[str]:
+    if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
+        raise _damaged(TASK_FILE, "it lacks metadata.envfarm.executable")
+    return frozenset(listed)
 
 
 def _damaged(path: str, why: str) -> TaskError:

@@ -37,7 +37,7 @@ _PINNED = re.compile(r"@sha256:[0-9a-fA-F]{64}$|:\d+\.\d+\.\d+(?:-|$)")
 def lint_ours(files: Mapping[str, bytes]) -> Iterator[Problem]:
     """Yield the problems of a task of our own, given all of its files."""
     try:
-        task = parse_task_toml(files.get(TASK_FILE, b""), files)
+        task, _ = parse_task_toml(files.get(TASK_FILE, b""), files)
     except TaskError as error:
         file, _, message = str(error).partition(": ")
         yield problem("envfarm-damaged", file, message)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from envfarm.errors import TaskError
 from envfarm.formats.harbor import package_digest, render_task_toml
 from envfarm.records.task import (
     DOCKERFILE,
@@ -23,7 +24,9 @@ from envfarm.records.task import (
     TaskPackage,
     ValidationRecord,
 )
+from envfarm.records.trust import TRUST_FILE, TrustPlan
 from envfarm_verifiers.harbor_script import TEST_SH, box_program
+from envfarm_verifiers.trust_file import render_trust
 from task_miner.packaging.container import SOLVE_SH, render_dockerfile
 
 _BOX_PROGRAMS = ("launch.py", "report_plugin.py", "compile_catalogs.py", "place_files.py", "harbor_tests.py")
@@ -55,15 +58,25 @@ class PackageParts:
 
 
 def build_package(parts: PackageParts) -> TaskPackage:
-    """Return the task's folder, complete but for what the publish gate finds out (`with_quality`)."""
-    task = parts.task
+    """Return the task's folder, complete but for what the publish gate finds out (`with_quality`).
+
+    The task in it is the one that reading the folder gives: its statement is the text of the statement's file, which
+    ends with one line break, half a character in it replaced.
+
+    Raises:
+        TaskError: A name in it is not UTF-8.
+    """
+    statement = (parts.task.statement.text.rstrip("\n") + "\n").encode("utf-8", "replace")
+    task = msgspec.structs.replace(
+        parts.task, statement=msgspec.structs.replace(parts.task.statement, text=statement.decode())
+    )
     files = {
-        STATEMENT_FILE: task.statement.text.rstrip("\n").encode() + b"\n",
+        STATEMENT_FILE: statement,
         DOCKERFILE: render_dockerfile(task.environment.interpreter, task.environment.environment_variables),
         LOCK_FILE: task.environment.lock.encode(),
         WORKSPACE_ARCHIVE: parts.workspace_archive,
         EXPECTED_FILE: render_expected(task),
-        VALIDATION_FILE: msgspec.json.encode(parts.validation, order="deterministic") + b"\n",
+        VALIDATION_FILE: _render_json(VALIDATION_FILE, parts.validation),
         REFERENCE_ARCHIVE: parts.reference_archive,
         TEST_PATCH: parts.test_patch,
         "tests/test.sh": TEST_SH.encode(),
@@ -87,24 +100,37 @@ def with_quality(package: TaskPackage, quality: Quality) -> TaskPackage:
     return replace(package, task=task, files=files, digest=package_digest(files))
 
 
+def with_trust(package: TaskPackage, plan: TrustPlan) -> TaskPackage:
+    """Return the package with what the layers against forged passes know of it."""
+    files = {**package.files, TRUST_FILE: render_trust(plan)}
+    return with_quality(replace(package, files=files), package.task.quality)
+
+
 def render_expected(task: Task) -> bytes:
-    """Return tests/expected.json: what the standalone grader in the folder needs to know."""
+    """Return tests/expected.json: what the standalone grader in the folder needs to know.
+
+    Raises:
+        TaskError: A name in it is not UTF-8.
+    """
     plan = task.tests
-    return (
-        msgspec.json.encode(
-            {
-                "fail_to_pass": plan.fail_to_pass,
-                "pass_to_pass": plan.pass_to_pass,
-                "paths": plan.paths,
-                "options": plan.options,
-                "plugins": task.environment.test_plugins,
-                "test_timeout_seconds": plan.test_timeout_seconds,
-                "run_timeout_seconds": plan.run_timeout_seconds,
-                "protected": plan.protected,
-                "removed_paths": plan.removed_paths,
-                "environment_variables": task.environment.environment_variables,
-            },
-            order="deterministic",
-        )
-        + b"\n"
-    )
+    expected = {
+        "fail_to_pass": plan.fail_to_pass,
+        "pass_to_pass": plan.pass_to_pass,
+        "paths": plan.paths,
+        "options": plan.options,
+        "plugins": task.environment.test_plugins,
+        "test_timeout_seconds": plan.test_timeout_seconds,
+        "run_timeout_seconds": plan.run_timeout_seconds,
+        "protected": plan.protected,
+        "removed_paths": plan.removed_paths,
+        "environment_variables": task.environment.environment_variables,
+    }
+    return _render_json(EXPECTED_FILE, expected)
+
+
+def _render_json(path: str, value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value, order="deterministic") + b"\n"
+    except UnicodeEncodeError as error:
+        message = f"{path}: a name in it is not UTF-8 ({error.object[:80]!r}): rename that file of the repository"
+        raise TaskError(message) from error
