@@ -50,6 +50,10 @@ class GradingSettings(_Section, frozen=True, kw_only=True):
 
     retries: int = 1
     """How often a grading that lost its box is tried again."""
+    level: Literal["fast", "standard", "strict"] = "standard"
+    """How much is done against code that fights its grading (docs/grading.md)."""
+    mixed_runs: int | None = None
+    """Small runs in which tests are real or altered; None for as many as the level has, 0 for none."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):

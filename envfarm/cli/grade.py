@@ -65,7 +65,7 @@ class _Wish:
             raise UserError(message) from error
 
 
-def grade_command(
+def grade_command(  # noqa: PLR0913 -- one per option
     task: Annotated[Path, typer.Argument(metavar="TASK", help="A task's folder.")],
     *,
     patch: Annotated[
@@ -80,6 +80,13 @@ def grade_command(
         str | None, typer.Option("--sandbox", help="Which sandbox to grade in [default: local].")
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
+    level: Annotated[
+        str | None,
+        typer.Option("--level", help="fast, standard or strict: what is done against cheats [default: standard]."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each check saw, where, and what the true fix shows.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Grade one submission to a task: 1.0, or 0.0 with the reason, or no reward where something else failed.
@@ -91,18 +98,31 @@ def grade_command(
     """
     wish = _Wish(patch=patch, workspace=workspace, oracle=oracle, no_op=no_op)
     wish.check()
-    verdict = anyio.run(_grade, task, wish, sandbox, cache)
+    verdict = anyio.run(_grade, task, wish, _Place(sandbox=sandbox, cache=cache, level=level))
     if json_:
         sys.stdout.write(encode_line(verdict).decode())
     else:
-        _print_verdict(Console(), verdict)
+        console = Console()
+        _print_verdict(console, verdict)
+        if explain:
+            _print_evidence(console, verdict)
     if verdict.outcome is not Outcome.SCORED:
         raise typer.Exit(_EXIT_UNSCORED)
 
 
-async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | None) -> Verdict:
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where and how to grade; None for what the settings say."""
+
+    sandbox: str | None
+    cache: Path | None
+    level: str | None
+
+
+async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     from envfarm.formats.harbor import read_package
-    from envfarm.grading.grade import grade, make_unscored
+    from envfarm.grading.grade import GradingOptions, grade, make_unscored
+    from envfarm.grading.level import choose_level
     from envfarm.images import prepare_image
     from envfarm.plugins import SANDBOXES, load_plugin
     from envfarm.settings import load_settings
@@ -110,7 +130,8 @@ async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | Non
     settings = load_settings(Path.cwd(), os.environ)
     package = read_package(task)
     patch = wish.read_patch()
-    name = sandbox or settings.sandbox.provider
+    level = choose_level(place.level or settings.grading.level, settings.grading.mixed_runs)
+    name = place.sandbox or settings.sandbox.provider
     options = settings.sandbox.options if name == settings.sandbox.provider else {}
     open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, name)
     async with open_provider(options) as provider:
@@ -118,13 +139,14 @@ async def _grade(task: Path, wish: _Wish, sandbox: str | None, cache: Path | Non
             image = await prepare_image(
                 package,
                 provider=provider,
-                cache_folder=(cache or settings.cache_folder).absolute(),
+                cache_folder=(place.cache or settings.cache_folder).absolute(),
                 report=Console(stderr=True).print,
             )
         except BoundaryError as error:
             return make_unscored(package, error, phase="image")
         submission = await _make_submission(wish, patch, package, image)
-        return await grade(package, submission, provider=provider, image=image, retries=settings.grading.retries)
+        how = GradingOptions(retries=settings.grading.retries, level=level)
+        return await grade(package, submission, provider=provider, image=image, options=how)
 
 
 async def _make_submission(wish: _Wish, patch: bytes, package: "TaskPackage", image: "Image") -> Submission:
@@ -167,3 +189,19 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
         console.print(Text(failure.message))
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in verdict.seconds.items())
     console.print(Text(seconds, style="dim"))
+
+
+def _print_evidence(console: Console, verdict: Verdict) -> None:
+    """Print all that stands behind the components; what the true fix shows as well is no part of it."""
+    console.print()
+    for component in verdict.components:
+        facts = {name: what for name, what in component.evidence.items() if name != "role"}
+        if not facts:
+            continue
+        console.print(Text(component.name, style="bold"))
+        for name, what in facts.items():
+            console.print(Text(f"  {name}: {what}"))
+    if verdict.provenance is not None:
+        made = verdict.provenance
+        console.print(Text(f"judged by {made.verifier} {made.verifier_version} at level {made.level}", style="dim"))
+    console.print(Text("Alarms are what the true fix's own run did not show when the task was published.", style="dim"))

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from envfarm.grading.level import STANDARD, GradingLevel
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission
 from envfarm.records.task import TaskPackage
@@ -51,6 +52,7 @@ class VerifyRequest:
         lease: Leases a fresh box; every box that a verifier uses comes from here.
         config: The task's configuration for this verifier, checked against its schema.
         budget_seconds: Wall-clock bound for the whole judgement.
+        level: How much to do against code that fights its grading.
     """
 
     package: TaskPackage
@@ -59,6 +61,7 @@ class VerifyRequest:
     lease: Lease
     config: Mapping[str, Any] = field(default_factory=dict)
     budget_seconds: float
+    level: GradingLevel = STANDARD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from envfarm.errors import (
 )
 from envfarm.grading.config_check import find_config_problem
 from envfarm.grading.contract import Judgement, Verifier, VerifyRequest
+from envfarm.grading.level import STANDARD, GradingLevel
 from envfarm.plugins import VERIFIERS, load_plugin
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission, SubmissionKind
@@ -37,6 +38,22 @@ _SPARE_SECONDS = 300.0
 _TOLD_CHARACTERS = 2000
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradingOptions:
+    """How a grading is done.
+
+    Attributes:
+        budget_seconds: Wall-clock bound for everything; None for what verifier and task need, with room to spare. A
+            budget below the tests' own time limit can make a hanging submission UNSCORED.
+        retries: How often a lost box is replaced by a fresh one.
+        level: How much is done against code that fights its grading.
+    """
+
+    budget_seconds: float | None = None
+    retries: int = 1
+    level: GradingLevel = STANDARD
+
+
 async def grade(
     package: TaskPackage,
     submission: Submission,
@@ -44,9 +61,8 @@ async def grade(
     provider: SandboxProvider,
     image: Image,
     verifier: Verifier | None = None,
-    budget_seconds: float | None = None,
     cancel: anyio.Event | None = None,
-    retries: int = 1,
+    options: GradingOptions | None = None,
 ) -> Verdict:
     """Judge a submission in fresh boxes; nothing of them is left when this returns, raises or is cancelled.
 
@@ -56,11 +72,9 @@ async def grade(
         provider: Leases the boxes.
         image: The task's image on this machine.
         verifier: Judges; by default the one that the task names, found by entry point.
-        budget_seconds: Wall-clock bound for everything; by default what verifier and task need, with room to spare. A
-            budget below the tests' own time limit can make a hanging submission UNSCORED.
         cancel: Once set, the grading ends with a verdict of CANCELLED. Cancelling the caller's own scope raises
             instead, as everywhere.
-        retries: How often a lost box is replaced by a fresh one.
+        options: Budget, retries and level; by default those of `GradingOptions`.
 
     Returns:
         SCORED with a reward; UNSCORED with a failure that says whose fault it is; or CANCELLED.
@@ -76,14 +90,16 @@ async def grade(
     if problem is not None:
         message = f"{TASK_FILE}: {problem}"
         raise TaskError(message)
+    options = options or GradingOptions()
+    budget_seconds = options.budget_seconds
     if budget_seconds is None:
         budget_seconds = max(judge.info.budget_seconds, package.task.tests.run_timeout_seconds + _SPARE_SECONDS)
-    grading = _Grading(package=package, submission=submission, image=image, provider=provider)
+    grading = _Grading(package=package, submission=submission, image=image, provider=provider, level=options.level)
     async with anyio.create_task_group() as group:
         if cancel is not None:
             group.start_soon(_cancel_when, cancel, group.cancel_scope)
         with anyio.move_on_after(budget_seconds) as budget:
-            await grading.run(judge, budget_seconds, max(retries, 0))
+            await grading.run(judge, budget_seconds, max(options.retries, 0))
         if budget.cancelled_caught:
             message = f"the grading was not done within its budget of {budget_seconds:g} s"
             grading.fail("budget_exceeded", Attribution.FARM, message, retryable=True)
@@ -148,6 +164,7 @@ class _Grading:
     submission: Submission
     image: Image
     provider: SandboxProvider
+    level: GradingLevel
     phase: str = "verify"
     seconds: dict[str, float] = field(default_factory=lambda: {"start": 0.0, "verify": 0.0})
     judgement: Judgement | None = None
@@ -163,6 +180,7 @@ class _Grading:
             lease=self.lease,
             config=self.package.task.verifier_config,
             budget_seconds=budget_seconds,
+            level=self.level,
         )
         started = time.monotonic()
         for attempt in range(retries + 1):
@@ -234,6 +252,7 @@ class _Grading:
                 verifier=verifier.info.name,
                 verifier_version=verifier.info.version,
                 image_id=self.image.image_id,
+                level=self.level.name,
             ),
             seconds={name: round(value, 4) for name, value in self.seconds.items()},
         )

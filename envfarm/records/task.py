@@ -156,6 +156,17 @@ class MutationScore(Part, frozen=True, kw_only=True):
     """``path:line: operator`` of mutants that the tests accept; at most 20."""
 
 
+class Protection(Part, frozen=True, kw_only=True):
+    """How the functions with deciding tests are protected against forged passes; each counts once, as its best."""
+
+    values: int = 0
+    """By expected values that never enter the box, and that the base gets wrong."""
+    strong_twins: int = 0
+    """By altered tests that look like ordinary code."""
+    weak_twins: int = 0
+    none: int = 0
+
+
 class Quality(Part, frozen=True, kw_only=True):
     """What the publish gate measured."""
 
@@ -164,6 +175,7 @@ class Quality(Part, frozen=True, kw_only=True):
     mutation: MutationScore | None = None
     class_counts: dict[str, int] = {}
     validation_runs: int = 0
+    protection: Protection | None = None
 
 
 class Task(Record, frozen=True, kw_only=True, tag="envfarm.task/1"):

@@ -30,6 +30,30 @@ class TestDetail(Part, frozen=True, kw_only=True):
     message: str = ""
     """The tail of the failure's text, at most 4,000 characters."""
     seconds: float = 0.0
+    error: str = ""
+    """Name of the exception that decided, where the runner told it."""
+
+
+class Asked(Part, frozen=True, kw_only=True):
+    """A value that a test asked about instead of comparing it (envfarm.records.trust)."""
+
+    test: str
+    """Id of the test that asked."""
+    check: int
+    token: int | None = None
+    value: str | None = None
+    """Tagged lists as JSON, as box_programs/ask.py writes them; None for what is not plain data."""
+    type_name: str = ""
+
+
+class Finding(Part, frozen=True, kw_only=True):
+    """Something that submitted code was seen doing to the process that runs the tests."""
+
+    kind: str
+    """Of the closed list in box_programs/audit_hook.py; ``changed`` for what differs between the two snapshots."""
+    where: str
+    """``path:line``, or the dotted name of what was changed."""
+    what: str = ""
 
 
 class TestReport(Record, frozen=True, kw_only=True, tag="envfarm.test_report/1"):
@@ -54,3 +78,12 @@ class TestReport(Record, frozen=True, kw_only=True, tag="envfarm.test_report/1")
     """The runner's exit status from its end-of-session record."""
     problems: tuple[str, ...] = ()
     """What is wrong with the report itself: malformed lines, a foreign nonce, records after the end."""
+    collected: tuple[str, ...] = ()
+    """Ids in the order of collection."""
+    origins: dict[str, tuple[str, int]] = {}
+    """By id: file and first line of the test's own code."""
+    code_hashes: dict[str, str] = {}
+    """By id: hash of the test function's code after it ran."""
+    asked: tuple[Asked, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What the audit hook and the snapshots saw."""

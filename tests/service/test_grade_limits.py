@@ -13,7 +13,7 @@ import pytest
 
 from envfarm.errors import Attribution, SandboxLostError, TaskError
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
-from envfarm.grading.grade import grade
+from envfarm.grading.grade import GradingOptions, grade
 from envfarm.records.image import Folder
 from envfarm.records.submission import Submission, SubmissionKind
 from envfarm.records.task import REFERENCE_ARCHIVE
@@ -227,7 +227,7 @@ def grade_oddly(tiny: "TinyTask", answer: object, **options: object) -> Verdict:
 
 
 def test_a_spent_budget_is_unscored(tiny_task: "TinyTask") -> None:
-    verdict = grade_oddly(tiny_task, 60.0, budget_seconds=0.05)
+    verdict = grade_oddly(tiny_task, 60.0, options=GradingOptions(budget_seconds=0.05))
     assert verdict.failure is not None
     assert (verdict.failure.code, verdict.failure.attribution) == ("budget_exceeded", Attribution.FARM)
 

@@ -11,7 +11,8 @@ from envfarm.records.task import TestPlan
 from envfarm.records.test_report import TestDetail, TestOutcome, TestReport
 from envfarm.records.verdict import Component
 from envfarm.sandbox.contract import ExecResult
-from envfarm_verifiers.checks import RunEvidence, judge
+from envfarm_verifiers.checks import judge
+from envfarm_verifiers.evidence import RunEvidence
 from envfarm_verifiers.patch_application import PatchApplied
 from envfarm_verifiers.test_run import TestRun
 

@@ -1,45 +1,20 @@
 """Judges one run of a task's tests: small functions from what was seen to one component each. PURE.
 
-This is where layers are added: a layer is a check that reads `RunEvidence`, and what it needs to see is a field there
-that the verifier fills while the box is open. Gates have to be content, all of them, for a reward of 1; notes are told
-and change nothing. Every rationale is for people: which tests, and the first lines of why.
+The layers against code that fights its grading are in `layer_checks`. Gates have to be content, all of them, for a
+reward of 1; notes are told and change nothing. Every rationale is for people: which tests, and the first lines of why.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from envfarm.grading.submission_patch import SubmissionPlan
-from envfarm.records.task import TestPlan
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.verdict import Component
-from envfarm.sandbox.contract import ExecResult
-from envfarm_verifiers.patch_application import PatchApplied
-from envfarm_verifiers.test_run import TestRun
+from envfarm_verifiers.evidence import RunEvidence
+from envfarm_verifiers.layer_checks import attempts, mixed_runs, tampered, values_compared
 
 _TOLD_TESTS = 3
 _TOLD_LINES = 2
 _TOLD_CHARACTERS = 120
 _EVIDENCE_TESTS = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunEvidence:
-    """What was seen of one submission.
-
-    Attributes:
-        tests: Which tests decide.
-        plan: What of the diff was to be applied.
-        applied: What became of it; None where it was refused before.
-        placed: Whether the hidden tests could be placed; None where it did not come to that.
-        run: The one run of the tests; None where it did not come to that.
-    """
-
-    tests: TestPlan
-    plan: SubmissionPlan
-    applied: PatchApplied | None = None
-    placed: bool | None = None
-    run: TestRun | None = None
-
 
 Check = Callable[[RunEvidence], Component]
 
@@ -49,8 +24,16 @@ def judge(evidence: RunEvidence) -> tuple[float, tuple[Component, ...]]:
     gates = [check(evidence) for check in SUBMISSION_GATES]
     if evidence.run is not None and _content(gates):
         gates += [check(evidence) for check in RUN_GATES]
+        if evidence.trust is not None:
+            gates += [check(evidence) for check in LAYER_GATES]
     passed = evidence.run is not None and _content(gates)
     return float(passed), (*gates, *(check(evidence) for check in NOTES))
+
+
+def passes(evidence: RunEvidence) -> bool:
+    """Say whether the whole run alone would score 1: only then do small runs follow."""
+    checks = (*SUBMISSION_GATES, *RUN_GATES, *((tampered,) if evidence.trust is not None else ()))
+    return evidence.run is not None and _content([check(evidence) for check in checks])
 
 
 def submission_applied(evidence: RunEvidence) -> Component:
@@ -72,7 +55,7 @@ def tests_placed(evidence: RunEvidence) -> Component:
 
 def session_ended(evidence: RunEvidence) -> Component:
     """The runner came to the end of its session, and said so itself."""
-    report, result = _seen(evidence)
+    report, result = evidence.seen()
     if report.session_ended:
         return _gate("session_ended", "", "the test session came to its end")
     if result.timed_out:
@@ -90,7 +73,7 @@ def session_ended(evidence: RunEvidence) -> Component:
 
 def no_report_problems(evidence: RunEvidence) -> Component:
     """The report holds what the runner writes and nothing else."""
-    report, _ = _seen(evidence)
+    report, _ = evidence.seen()
     if report.problems:
         return _gate("no_report_problems", f"the report was tampered with or is damaged: {_list(report.problems)}")
     return _gate("no_report_problems", "", "the report is whole")
@@ -98,7 +81,7 @@ def no_report_problems(evidence: RunEvidence) -> Component:
 
 def exit_agrees(evidence: RunEvidence) -> Component:
     """The process ended as the runner had announced."""
-    report, result = _seen(evidence)
+    report, result = evidence.seen()
     if report.session_ended and result.exit_code != report.exit_status:
         ended = f"signal {result.signal}" if result.exit_code is None else f"status {result.exit_code}"
         return _gate("exit_agrees", f"the session ended with status {report.exit_status}, the process with {ended}")
@@ -127,11 +110,12 @@ def protected_paths(evidence: RunEvidence) -> Component:
 
 SUBMISSION_GATES: tuple[Check, ...] = (submission_applied, tests_placed)
 RUN_GATES: tuple[Check, ...] = (session_ended, no_report_problems, exit_agrees, fail_to_pass, pass_to_pass)
-NOTES: tuple[Check, ...] = (protected_paths,)
+LAYER_GATES: tuple[Check, ...] = (tampered, mixed_runs)
+NOTES: tuple[Check, ...] = (protected_paths, values_compared, attempts)
 
 
 def _all_passed(name: str, evidence: RunEvidence, required: Sequence[str]) -> Component:
-    report, _ = _seen(evidence)
+    report, _ = evidence.seen()
     missed = {test: report.outcomes.get(test, TestOutcome.MISSING) for test in required}
     missed = {test: outcome for test, outcome in missed.items() if outcome is not TestOutcome.PASSED}
     passed = len(required) - len(missed)
@@ -186,10 +170,3 @@ def _gate(name: str, problem: str, content: str = "") -> Component:
 
 def _content(gates: Sequence[Component]) -> bool:
     return all(component.value == 1.0 for component in gates)
-
-
-def _seen(evidence: RunEvidence) -> tuple[TestReport, ExecResult]:
-    if evidence.run is None:
-        message = "this check reads a run, and there was none"
-        raise ValueError(message)
-    return evidence.run.report, evidence.run.result

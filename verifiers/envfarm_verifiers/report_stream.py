@@ -18,6 +18,7 @@ _LONGEST_TEXT = 4000
 _TOLD_CHARACTERS = 40
 _MOST_SECONDS = 1e9
 _MOST_STATUS = 1 << 31
+_DEEPEST = 150
 _OUTCOMES = frozenset(TestOutcome)
 CHANGED = "changed"
 """Kind of a finding of the snapshots."""
@@ -106,8 +107,9 @@ class _Collector:
         if type(check) is not int or not (token is None or type(token) is int) or not _fits(value):
             self.problem("a question of a check that is none")
             return
+        told = None if value is None else json.dumps(value)
         self.asked.append(
-            Asked(test=_text(record, "id"), check=check, token=token, value=value, type_name=_text(record, "type"))
+            Asked(test=_text(record, "id"), check=check, token=token, value=told, type_name=_text(record, "type"))
         )
 
     def _take_audit(self, record: dict[str, Any]) -> None:
@@ -214,10 +216,10 @@ def _text(record: dict[str, Any], name: str) -> str:
     return value[limit:].encode("utf-8", "backslashreplace").decode()
 
 
-def _fits(value: Any) -> bool:
-    """Say whether a value is tagged lists of texts and flags: then it can be written again."""
+def _fits(value: Any, depth: int = 0) -> bool:
+    """Say whether a value is tagged lists of texts and flags, not too deep: then it can be written again."""
     if isinstance(value, list):
-        return all(_fits(item) for item in value)
+        return depth < _DEEPEST and all(_fits(item, depth + 1) for item in value)
     if isinstance(value, str):
         return True
     return value is None or isinstance(value, bool)

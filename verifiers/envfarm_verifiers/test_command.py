@@ -31,6 +31,11 @@ class TestCommand:
         only_ids: Run only these tests; empty for all.
         stop_ids: End the session once one of these has not passed.
         environment_variables: The task's own; they win over `PINNED_VARIABLES`.
+        only_definitions: Run only tests of these ids without parameters; empty for all.
+        watched: Whether the audit hook and the snapshots are on.
+        asking: Whether altered files may ask instead of comparing.
+        light: Whether what runs need only for their messages is left out.
+        test_code: Patterns of paths that are no submitted code, for the audit hook.
     """
 
     __test__ = False
@@ -44,6 +49,11 @@ class TestCommand:
     only_ids: tuple[str, ...] = ()
     stop_ids: tuple[str, ...] = ()
     environment_variables: Mapping[str, str] = field(default_factory=dict)
+    only_definitions: tuple[str, ...] = ()
+    watched: bool = False
+    asking: bool = False
+    light: bool = False
+    test_code: tuple[str, ...] = ()
 
     def argv(self) -> tuple[str, ...]:
         """Return program and arguments."""
@@ -55,15 +65,19 @@ class TestCommand:
 
     def stdin(self, nonce: str) -> bytes:
         """Return the job that the launcher reads; the nonce stands nowhere else."""
-        return json.dumps(
-            {
-                "nonce": nonce,
-                "paths": self.paths,
-                "plugins": self.plugins,
-                "options": self.options,
-                "test_timeout_seconds": self.test_timeout_seconds,
-                "order_seed": self.order_seed,
-                "only_ids": self.only_ids,
-                "stop_ids": self.stop_ids,
-            }
-        ).encode()
+        job = {
+            "nonce": nonce,
+            "paths": self.paths,
+            "plugins": self.plugins,
+            "options": self.options,
+            "test_timeout_seconds": self.test_timeout_seconds,
+            "order_seed": self.order_seed,
+            "only_ids": self.only_ids,
+            "stop_ids": self.stop_ids,
+            "only_definitions": self.only_definitions,
+            "watch": self.watched,
+            "asks": self.asking,
+            "light": self.light,
+            "sources": self.test_code,
+        }
+        return json.dumps(job).encode()

@@ -1,26 +1,39 @@
-"""The verifier `unit_tests`: one fresh box, the submission's own part, the hidden tests, one run, one judgement.
+"""The verifier `unit_tests`: the submission's own part, the hidden tests, and layers against code that fights back.
 
-The order is the protection: the diff is applied by git before anything of it can run, then the protected files are made
-what they have to be, and only then does a process start that imports the submission. What leaves the box is the report
-down its own descriptor; nothing that lies in a file or is printed counts.
+The submitted code is imported by the process that runs the tests, so nothing that this process says is proof by itself.
+One whole run with every test decides what an honest submission is worth. Where a task was calibrated, that run is
+watched, its expected values are compared outside, and tests that cannot pass stand in it; if it passes all of that,
+small runs follow in which each deciding test is real or altered by a coin that no box sees (`mixed_plan`).
 
-Not covered: code that fights the test process from inside it. `checks` is where layers against that are added.
+Not covered: see docs/grading.md, "What this does not prove".
 """
 
-from collections.abc import Mapping
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 
-from envfarm.errors import Attribution, VerifierError
+from envfarm.errors import Attribution, SandboxLostError, VerifierError
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
 from envfarm.grading.submission_patch import plan_submission
-from envfarm.records.task import REFERENCE_ARCHIVE, Task
-from envfarm.sandbox.contract import LeaseRequest, Network
-from envfarm_verifiers.checks import RunEvidence, judge
-from envfarm_verifiers.patch_application import apply_patch
+from envfarm.records.task import Task
+from envfarm.records.test_report import TestOutcome, TestReport
+from envfarm.records.trust import ProtectedTest
+from envfarm_verifiers.box_run import BoxRequest, run_in_box
+from envfarm_verifiers.canaries import Canaries, add_canaries
+from envfarm_verifiers.checks import judge, passes
+from envfarm_verifiers.evidence import RunEvidence
+from envfarm_verifiers.mixed_judge import judge_mixed_runs
+from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs, prefix_of
 from envfarm_verifiers.test_command import TestCommand
-from envfarm_verifiers.test_run import place_reference, run_tests, trusted_folder
+from envfarm_verifiers.test_files import apply_edits, read_reference
+from envfarm_verifiers.test_run import TestRun
+from envfarm_verifiers.trust_file import read_trust
+from envfarm_verifiers.value_judge import judge_values
 
 _CONFIG_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -31,17 +44,20 @@ _CONFIG_SCHEMA: Mapping[str, Any] = {
     },
 }
 _OUTPUT_TAIL_BYTES = 65536
+_SIDE_BY_SIDE = 2
+_TRIES = 2
+_coins = random.SystemRandom()
 
 
 class UnitTestsVerifier:
-    """Scores 1.0 when every test that has to pass passes in a whole and honest report, else 0.0."""
+    """Scores 1.0 when every test that has to pass passes, in a report that nobody can have made up, else 0.0."""
 
     @property
     def info(self) -> VerifierInfo:
         """What this verifier declares of itself."""
         return VerifierInfo(
             name="unit_tests",
-            version="1",
+            version="2",
             needs=frozenset({"sandbox"}),
             config_schema=_CONFIG_SCHEMA,
             budget_seconds=900.0,
@@ -53,40 +69,131 @@ class UnitTestsVerifier:
 
         Raises:
             BoundaryError: The box is lost or cannot be made, the hidden tests cannot be placed, git is missing.
+            TaskError: The task's hidden part is damaged.
         """
         tests = request.package.task.tests
-        plan = plan_submission(request.submission.patch, tests.protected)
-        evidence = RunEvidence(tests=tests, plan=plan)
         if not tests.fail_to_pass:
             message = "the task names no test that its fix has to mend"
             raise VerifierError(message, attribution=Attribution.TASK)
-        if plan.refusal is None:
-            evidence = await _run(request, evidence)
+        evidence = RunEvidence(
+            tests=tests,
+            plan=plan_submission(request.submission.patch, tests.protected),
+            level=request.level,
+            trust=read_trust(request.package),
+        )
+        if evidence.plan.refusal is None:
+            grading = _Grading(request=request, evidence=evidence)
+            evidence = await grading.run()
         reward, components = judge(evidence)
         return Judgement(reward=reward, components=components, evidence=_blobs(evidence))
 
 
-async def _run(request: VerifyRequest, evidence: RunEvidence) -> RunEvidence:
-    task = request.package.task
-    reference = request.package.files.get(REFERENCE_ARCHIVE)
-    if reference is None:
-        message = f"{REFERENCE_ARCHIVE}: the task has no hidden tests"
-        raise VerifierError(message, attribution=Attribution.TASK)
-    lease = LeaseRequest(
-        image=request.image, folders=(trusted_folder(),), network=Network.NONE, labels={"task": task.task_id}
-    )
-    async with request.lease(lease) as sandbox:
-        applied = await apply_patch(sandbox, evidence.plan.kept_patch)
-        if not applied.applied:
-            return RunEvidence(tests=evidence.tests, plan=evidence.plan, applied=applied)
-        placed = await place_reference(
-            sandbox, reference, protected=task.tests.protected, removed_paths=task.tests.removed_paths
+@dataclass(frozen=True, kw_only=True)
+class _Grading:
+    """The runs of one judgement."""
+
+    request: VerifyRequest
+    evidence: RunEvidence
+
+    async def run(self) -> RunEvidence:
+        """Return all that was seen: the whole run, and where it passes the small ones."""
+        seen = await self._whole_run()
+        if not passes(seen):
+            return seen
+        tests = self._protected()
+        plans = plan_mixed_runs(tests, self.request.level.mixed_runs, _coins.randrange)
+        if not plans:
+            return seen
+        reports = await self._small_runs(tests, plans)
+        return replace(seen, mixed=judge_mixed_runs(tests, plans, reports))
+
+    def _protected(self) -> tuple[ProtectedTest, ...]:
+        return self.evidence.trust.tests if self.evidence.trust is not None else ()
+
+    def _box(self) -> BoxRequest:
+        request = self.request
+        return BoxRequest(
+            package=request.package, image=request.image, lease=request.lease, patch=self.evidence.plan.kept_patch
         )
-        run = await run_tests(sandbox, _command(task, request.config)) if placed else None
-    return RunEvidence(tests=evidence.tests, plan=evidence.plan, applied=applied, placed=placed, run=run)
+
+    async def _whole_run(self) -> RunEvidence:
+        trust, level, box = self.evidence.trust, self.request.level, self._box()
+        command = make_command(self.request.package.task, self.request.config)
+        altered: Mapping[str, bytes] = {}
+        added = Canaries(ids=(), files={})
+        if trust is not None:
+            command = replace(command, watched=level.watches)
+            if level.hides:
+                command = replace(command, asking=True)
+                altered, added = _hidden(trust.tests, trust.canary_files, read_reference(box.reference()))
+        watches = level.watches and trust is not None
+        found = await run_in_box(box, command, altered=altered, checks_files=watches)
+        seen = replace(
+            self.evidence,
+            applied=found.applied,
+            placed=found.placed,
+            run=found.run,
+            canaries=added.ids,
+            changed_files=found.changed_files,
+        )
+        if found.run is None or not command.asking:
+            return seen
+        return await self._with_values(seen, found.run)
+
+    async def _with_values(self, seen: RunEvidence, run: TestRun) -> RunEvidence:
+        """Return the evidence with values compared; where some are no plain data, an ordinary run decides."""
+        tests = self._protected()
+        judged = judge_values(run.report, tests)
+        seen = replace(seen, run=replace(run, report=judged.report), compared_values=judged.compared)
+        if not judged.undecided or not passes(seen):
+            return seen
+        unclear = [tests[number] for number in judged.undecided]
+        ids = {name for test in unclear for name in test.ids}
+        command = make_command(self.request.package.task, self.request.config)
+        command = replace(command, only_definitions=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
+        found = await run_in_box(self._box(), command)
+        outcomes = dict(judged.report.outcomes)
+        report = found.run.report if found.run is not None else TestReport()
+        outcomes |= {name: report.outcomes.get(name, TestOutcome.MISSING) for name in ids if name in outcomes}
+        decided = msgspec.structs.replace(judged.report, outcomes=outcomes)
+        return replace(seen, run=replace(run, report=decided), undecided=tuple(test.name for test in unclear))
+
+    async def _small_runs(self, tests: Sequence[ProtectedTest], plans: Sequence[MixedRun]) -> list[TestReport]:
+        level, reference = self.request.level, read_reference(self._box().reference())
+        task = self.request.package.task
+        definitions = definitions_of(tests)
+        wanted = {name.split("::", 1)[0] for name in definitions}
+        command = replace(
+            make_command(task, {}),
+            paths=tuple(path for path in task.tests.paths if path in wanted),
+            only_definitions=definitions,
+            light=True,
+        )
+        order = list(range(len(plans)))
+        if level.sequential:
+            _coins.shuffle(order)
+        works = [partial(self._small_run, command, plans[number].files(tests, reference)) for number in order]
+        done = await _all(works, 1 if level.sequential else _SIDE_BY_SIDE)
+        return [report for _, report in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
+
+    async def _small_run(self, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
+        """Return the report of one small run; a box that is lost, or a run that does not end, is tried once more."""
+        report = TestReport()
+        for number in range(_TRIES):
+            try:
+                found = await run_in_box(self._box(), command, altered=altered)
+            except SandboxLostError:
+                if number == _TRIES - 1:
+                    raise
+                continue
+            report = found.run.report if found.run is not None else TestReport()
+            if report.session_ended and not report.problems:
+                break
+        return report
 
 
-def _command(task: Task, config: Mapping[str, Any]) -> TestCommand:
+def make_command(task: Task, config: Mapping[str, Any]) -> TestCommand:
+    """Return the plain run of a task's tests."""
     tests = task.tests
     return TestCommand(
         paths=tests.paths,
@@ -96,15 +203,42 @@ def _command(task: Task, config: Mapping[str, Any]) -> TestCommand:
         run_timeout_seconds=float(config.get("run_timeout_seconds", tests.run_timeout_seconds)),
         stop_ids=(*tests.fail_to_pass, *tests.pass_to_pass) if config.get("stop_at_first_failure") else (),
         environment_variables=task.environment.environment_variables,
+        test_code=tests.protected,
     )
 
 
+def _hidden(
+    tests: Sequence[ProtectedTest], canary_files: Sequence[str], reference: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], Canaries]:
+    """Return the test files that ask instead of telling, and that hold canaries."""
+    asking = apply_edits(reference, (edit for test in tests for check in test.checks for edit in check.edits))
+    added = add_canaries(canary_files, {**reference, **asking}, _coins.randrange)
+    return {**asking, **added.files}, added
+
+
+async def _all(works: Sequence[Callable[[], Awaitable[TestReport]]], at_once: int) -> list[TestReport]:
+    """Return the results of all works, in order."""
+    results: dict[int, TestReport] = {}
+    room = anyio.CapacityLimiter(at_once)
+
+    async def do(number: int, work: Callable[[], Awaitable[TestReport]]) -> None:
+        async with room:
+            results[number] = await work()
+
+    async with anyio.create_task_group() as group:
+        for number, work in enumerate(works):
+            group.start_soon(do, number, work)
+    return [results[number] for number in range(len(works))]
+
+
 def _blobs(evidence: RunEvidence) -> dict[str, bytes]:
+    """Return what people may want to read; nothing of what is kept outside is in it."""
     if evidence.run is None:
         return {}
     result = evidence.run.result
+    report = msgspec.structs.replace(evidence.run.report, asked=(), code_hashes={}, origins={})
     return {
-        "report.json": msgspec.json.encode(evidence.run.report),
+        "report.json": msgspec.json.encode(report),
         "stdout.txt": result.stdout[-_OUTPUT_TAIL_BYTES:],
         "stderr.txt": result.stderr[-_OUTPUT_TAIL_BYTES:],
     }

@@ -1,0 +1,310 @@
+"""Makes what the layers know of a task, by running its tests under the true fix and on the base, when it is published.
+
+Nothing is taken from a proposal that its runs did not show: a value is kept outside only where the true fix answers
+with plain data that is right, a twin only where it fails under the fix in every run. What the fix's own run shows to
+the watching layers is no alarm later.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import anyio
+import msgspec
+
+from envfarm.errors import VerifierError
+from envfarm.grading.contract import Lease
+from envfarm.grading.submission_patch import plan_submission
+from envfarm.records.image import Image
+from envfarm.records.task import FIX_PATCH, Protection, TaskPackage
+from envfarm.records.test_report import TestOutcome, TestReport
+from envfarm.records.trust import STRONG_KINDS, Calibration, ProtectedTest, TrustPlan, Twin
+from envfarm_verifiers.box_run import BoxRequest, BoxRun, run_in_box
+from envfarm_verifiers.canaries import add_canaries
+from envfarm_verifiers.mixed_judge import judge_mixed_runs
+from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs, prefix_of
+from envfarm_verifiers.report_stream import CHANGED
+from envfarm_verifiers.test_command import TestCommand
+from envfarm_verifiers.test_files import apply_edits, read_reference
+from envfarm_verifiers.unit_tests import make_command
+from task_miner.languages.guards import ProposedTest, ProposedTwin
+from task_miner.quality.check_choice import is_protected_by_values, keep_checks, read_answers
+from task_miner.quality.twin_choice import Candidate, candidate_rounds, choose_twins, failures_of, passes_somewhere
+from task_miner.together import run_together
+
+_MIXED_RUNS = 4
+Propose = Callable[[str, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
+"""Path, base content, fixed content, names of functions without their classes; the proposals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRequest:
+    """What to calibrate.
+
+    Attributes:
+        package: The task.
+        image: Its image.
+        lease: Leases a fresh box.
+        base_tests: Base content of test files, by path.
+        propose: The language's.
+        boxes: Bounds the boxes that run at one time; the caller holds none of it.
+    """
+
+    package: TaskPackage
+    image: Image
+    lease: Lease
+    base_tests: Mapping[str, bytes] = field(repr=False)
+    propose: Propose
+    boxes: anyio.CapacityLimiter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What came of it.
+
+    Attributes:
+        plan: What the layers know; the task's hidden part.
+        protection: How the deciding functions are protected.
+        runs: Boxes that were run.
+    """
+
+    plan: TrustPlan
+    protection: Protection
+    runs: int
+
+
+async def calibrate(request: CalibrationRequest) -> Calibrated:
+    """Return what the layers know of a task.
+
+    Raises:
+        BoundaryError: A box could not be had, or the true fix does not run as it did when the task was validated.
+    """
+    bench = _Bench(request)
+    first = await bench.run(bench.fix, bench.whole(watched=True), checks_files=True)
+    report = _report(first)
+    tests, proposed = _find_tests(request, bench.reference, report)
+    tests, files, hidden = await _calibrate_checks(bench, tests, proposed, report)
+    tests = await _calibrate_twins(bench, tests, {number: found.twins for number, found in proposed.items()})
+    findings = [*report.findings, *hidden.findings]
+    calibration = Calibration(
+        audit_kinds=tuple(sorted({item.kind for item in findings if item.kind != CHANGED})),
+        changed_names=tuple(sorted({item.where for item in findings if item.kind == CHANGED})),
+        unchecked_paths=tuple(sorted(first.changed_files)),
+    )
+    protection = await _protection(bench, tests)
+    plan = TrustPlan(tests=tests, canary_files=files, calibration=calibration)
+    return Calibrated(plan=plan, protection=protection, runs=bench.count)
+
+
+async def _protection(bench: "_Bench", tests: Sequence[ProtectedTest]) -> Protection:
+    """Return how many functions are protected by what; values count where the base gets them wrong."""
+    on_base = TestReport()
+    if any(test.checks for test in tests):
+        on_base = await bench.report(bench.base, bench.small(tests, asking=True), _asking(bench, tests))
+    answers = read_answers(tests, on_base)
+    covered = {prefix_of(name) for test in tests for name in test.fail_to_pass}
+    deciding = {prefix_of(name) for name in bench.request.package.task.tests.fail_to_pass}
+    counts = {"values": 0, "strong_twins": 0, "weak_twins": 0, "none": len(deciding - covered)}
+    for test in tests:
+        if is_protected_by_values(test, answers):
+            counts["values"] += 1
+        elif any(twin.strong for twin in test.twins):
+            counts["strong_twins"] += 1
+        else:
+            counts["weak_twins" if test.twins else "none"] += 1
+    return Protection(**counts)
+
+
+class _Bench:
+    """Runs tests of the task in boxes, and counts them."""
+
+    def __init__(self, request: CalibrationRequest) -> None:
+        self.request = request
+        self.count = 0
+        package = request.package
+        self.fix = plan_submission(package.files[FIX_PATCH], package.task.tests.protected).kept_patch
+        self.base = b""
+        self.reference = read_reference(self._box(b"").reference())
+
+    def whole(self, *, watched: bool = False, asking: bool = False) -> TestCommand:
+        """Return the command of a whole run."""
+        return replace(make_command(self.request.package.task, {}), watched=watched, asking=asking)
+
+    def small(self, tests: Sequence[ProtectedTest], *, asking: bool = False) -> TestCommand:
+        """Return the command of a run of the deciding tests."""
+        command = replace(self.whole(asking=asking), light=True)
+        definitions = definitions_of(tests)
+        wanted = {name.split("::", 1)[0] for name in definitions}
+        paths = tuple(path for path in command.paths if path in wanted)
+        return replace(command, paths=paths, only_definitions=definitions)
+
+    async def run(
+        self,
+        patch: bytes,
+        command: TestCommand,
+        *,
+        altered: Mapping[str, bytes] | None = None,
+        checks_files: bool = False,
+    ) -> BoxRun:
+        """Run once."""
+        self.count += 1
+        async with self.request.boxes:
+            return await run_in_box(self._box(patch), command, altered=altered, checks_files=checks_files)
+
+    async def report(self, patch: bytes, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
+        """Run once and return the report; an empty one where the run did not come to its end."""
+        found = await self.run(patch, command, altered=altered)
+        return found.run.report if found.run is not None and found.run.report.session_ended else TestReport()
+
+    def _box(self, patch: bytes) -> BoxRequest:
+        request = self.request
+        return BoxRequest(package=request.package, image=request.image, lease=request.lease, patch=patch)
+
+
+def _report(found: BoxRun) -> TestReport:
+    if found.run is None or not found.run.report.session_ended:
+        message = "the true fix's run did not come to its end while the task was calibrated"
+        raise VerifierError(message, retryable=True)
+    return found.run.report
+
+
+def _find_tests(
+    request: CalibrationRequest, reference: Mapping[str, bytes], report: TestReport
+) -> tuple[tuple[ProtectedTest, ...], dict[int, ProposedTest]]:
+    """Return the deciding definitions with the ids that run them, and what is proposed for each by its number."""
+    deciding = frozenset(request.package.task.tests.fail_to_pass)
+    wanted = {report.origins[name][0] for name in deciding if name in report.origins}
+    tests: list[ProtectedTest] = []
+    proposals: dict[int, ProposedTest] = {}
+    for path in sorted(wanted & reference.keys()):
+        functions = frozenset(_function(name) for name in deciding if report.origins.get(name, ("", 0))[0] == path)
+        for found in request.propose(path, request.base_tests.get(path), reference[path], functions):
+            ids = tuple(
+                name
+                for name in report.collected
+                if (origin := report.origins.get(name)) is not None
+                and origin[0] == path
+                and found.first_line <= origin[1] <= found.last_line
+            )
+            own = tuple(name for name in ids if name in deciding)
+            if own:
+                proposals[len(tests)] = found
+                tests.append(ProtectedTest(path=path, name=found.name, ids=ids, fail_to_pass=own))
+    return tuple(tests), proposals
+
+
+def _function(node_id: str) -> str:
+    return node_id.split("[", 1)[0].rsplit("::", 1)[-1]
+
+
+async def _calibrate_checks(
+    bench: _Bench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, ProposedTest], plain: TestReport
+) -> tuple[tuple[ProtectedTest, ...], tuple[str, ...], TestReport]:
+    """Return the tests with the values that can stay outside, files that can carry a canary, and the last run."""
+    tests = _with_checks(tests, proposed)
+    passing = frozenset(name for name, outcome in plain.outcomes.items() if outcome is TestOutcome.PASSED)
+    if any(test.checks for test in tests):
+        report = await bench.report(bench.fix, bench.small(tests, asking=True), _asking(bench, tests))
+        answers = read_answers(tests, report)
+        tests = tuple(keep_checks(test, answers, passing) for test in tests)
+    paths = sorted({test.path for test in tests})
+    altered = {**_asking(bench, tests)}
+    ids: dict[str, str] = {}
+    for path in paths:
+        found = add_canaries([path], {**bench.reference, **altered}, _draws(bench, path))
+        altered |= found.files
+        ids[found.ids[0]] = path
+    report = await bench.report(bench.fix, bench.whole(asking=True, watched=True), altered)
+    answers = read_answers(tests, report)
+    tests = tuple(keep_checks(test, answers, passing) for test in tests)
+    failed = {ids[name] for name in ids if report.outcomes.get(name) is TestOutcome.FAILED}
+    return tests, tuple(sorted(failed)), report
+
+
+def _with_checks(tests: Sequence[ProtectedTest], proposed: Mapping[int, ProposedTest]) -> tuple[ProtectedTest, ...]:
+    number = token = 0
+    made = []
+    for position, test in enumerate(tests):
+        checks = []
+        for check in proposed[position].checks:
+            checks.append(check.numbered(number, token))
+            number, token = number + 1, token + check.token_count
+        made.append(msgspec.structs.replace(test, checks=tuple(checks)))
+    return tuple(made)
+
+
+def _asking(bench: _Bench, tests: Sequence[ProtectedTest]) -> dict[str, bytes]:
+    return apply_edits(bench.reference, (edit for test in tests for check in test.checks for edit in check.edits))
+
+
+async def _calibrate_twins(
+    bench: _Bench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, Sequence[ProposedTwin]]
+) -> tuple[ProtectedTest, ...]:
+    """Return the tests with the twins that fail as they have to, wherever and whenever they are run."""
+    if not tests:
+        return tests
+    command = bench.small(tests)
+    rounds = candidate_rounds(proposed)
+    under_fix = await run_together([partial(_try_round, bench, bench.fix, command, tried) for tried in rounds])
+    on_base = await run_together([partial(_try_round, bench, bench.base, command, tried) for tried in rounds])
+    strong: dict[int, list[Twin]] = {}
+    weak: dict[int, list[Twin]] = {}
+    for tried, fixed, base in zip(rounds, under_fix, on_base, strict=True):
+        for candidate in tried:
+            test, twin = tests[candidate.test], candidate.proposed
+            failures = failures_of(test, twin.kind, fixed)
+            if not failures:
+                continue
+            is_strong = twin.kind in STRONG_KINDS and not passes_somewhere(test, tuple(failures), base)
+            made = Twin(kind=twin.kind, line=twin.line, edits=twin.edits, strong=is_strong, failures=failures)
+            (strong if is_strong else weak).setdefault(candidate.test, []).append(made)
+    chosen = tuple(
+        msgspec.structs.replace(test, twins=choose_twins(strong.get(number, []), weak.get(number, [])))
+        for number, test in enumerate(tests)
+    )
+    return await _confirm(bench, command, chosen)
+
+
+async def _try_round(bench: _Bench, patch: bytes, command: TestCommand, tried: Sequence[Candidate]) -> TestReport:
+    altered = apply_edits(bench.reference, (edit for candidate in tried for edit in candidate.proposed.edits))
+    return await bench.report(patch, command, altered)
+
+
+async def _confirm(bench: _Bench, command: TestCommand, tests: tuple[ProtectedTest, ...]) -> tuple[ProtectedTest, ...]:
+    """Run each twin once more, and a whole mixed plan, under the true fix; whatever is unexpected drops its twin."""
+    most = max((len(test.twins) for test in tests), default=0)
+    plans = [
+        MixedRun(twins={n: turn for n, test in enumerate(tests) if turn < len(test.twins)}) for turn in range(most)
+    ]
+    plans += plan_mixed_runs(tests, _MIXED_RUNS, _draws(bench, "mixed"))
+    reports = await run_together(
+        [partial(bench.report, bench.fix, command, plan.files(tests, bench.reference)) for plan in plans]
+    )
+    bad: set[tuple[int, int]] = set()
+    for plan, report in zip(plans, reports, strict=True):
+        found = judge_mixed_runs(tests, [plan], [report])
+        if not found.contradictions and not found.missing:
+            continue
+        told = " ".join([*found.contradictions, *found.missing.get(0, ())])
+        guilty = [number for number, test in enumerate(tests) if any(name in told for name in test.fail_to_pass)]
+        paths = {tests[number].path for number in guilty}
+        for number in plan.twins if not guilty else [n for n in plan.twins if n in guilty or tests[n].path in paths]:
+            bad.add((number, plan.twins[number]))
+    return tuple(
+        msgspec.structs.replace(
+            test, twins=tuple(twin for turn, twin in enumerate(test.twins) if (number, turn) not in bad)
+        )
+        for number, test in enumerate(tests)
+    )
+
+
+def _draws(bench: _Bench, purpose: str) -> Callable[[int], int]:
+    """Return coins that are the same wherever the task is mined: its bytes must not depend on it."""
+    state = [hashlib.sha256(f"{bench.request.package.task.task_id}\0{purpose}".encode()).digest()]
+
+    def draw(sides: int) -> int:
+        state[0] = hashlib.sha256(state[0]).digest()
+        return int.from_bytes(state[0][:8], "big") % sides
+
+    return draw

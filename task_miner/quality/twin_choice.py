@@ -1,0 +1,79 @@
+"""Which proposed twins are kept, by what runs of them showed. PURE.
+
+The n-th candidates of all tests are tried in one run, since tests do not look at each other; so all candidates cost as
+many runs as the longest list has entries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envfarm.records.test_report import TestOutcome, TestReport
+from envfarm.records.trust import STRONG_KINDS, ProtectedTest, Twin, TwinKind
+from envfarm_verifiers.matching import match_ids
+from task_miner.languages.guards import ProposedTwin
+
+MOST_STRONG_TRIES, MOST_WEAK_TRIES, MOST_KEPT = 4, 2, 3
+_ASSERTIONS = frozenset({"AssertionError", "Failed"})
+_FAILING = frozenset({TestOutcome.FAILED, TestOutcome.ERROR})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One proposed twin of one protected test.
+
+    Attributes:
+        test: Number of the test.
+        proposed: The alteration.
+    """
+
+    test: int
+    proposed: ProposedTwin
+
+
+def candidate_rounds(proposed: Mapping[int, Sequence[ProposedTwin]]) -> list[list[Candidate]]:
+    """Return what to try together, best candidates first."""
+    chosen = {number: _worth_trying(twins) for number, twins in proposed.items()}
+    rounds = max((len(twins) for twins in chosen.values()), default=0)
+    return [
+        [Candidate(test=number, proposed=twins[turn]) for number, twins in sorted(chosen.items()) if turn < len(twins)]
+        for turn in range(rounds)
+    ]
+
+
+def _worth_trying(twins: Sequence[ProposedTwin]) -> list[ProposedTwin]:
+    strong = [twin for twin in twins if twin.kind in STRONG_KINDS]
+    weak = [twin for twin in twins if twin.kind not in STRONG_KINDS]
+    return [*strong[:MOST_STRONG_TRIES], *weak[:MOST_WEAK_TRIES]]
+
+
+def failures_of(test: ProtectedTest, kind: TwinKind, report: TestReport) -> dict[str, str]:
+    """Return the deciding tests that an altered file makes fail as they have to, with the exception's name.
+
+    A changed literal has to fail by assertion: any other error says that the test itself broke. An exchanged exception
+    lets the right one escape, whatever it is.
+    """
+    names = match_ids([test], report.collected)
+    found = {}
+    for seen, real in names.items():
+        detail = report.details.get(seen)
+        if real not in test.fail_to_pass or report.outcomes.get(seen) not in _FAILING or detail is None:
+            continue
+        if kind is TwinKind.EXCEPTION or detail.error in _ASSERTIONS:
+            found[real] = detail.error
+    return found
+
+
+def passes_somewhere(test: ProtectedTest, names: Sequence[str], report: TestReport) -> bool:
+    """Say whether any of the tests passes in a report of an altered file."""
+    own = match_ids([test], report.collected)
+    passed = {own[seen] for seen, outcome in report.outcomes.items() if seen in own and outcome is TestOutcome.PASSED}
+    return bool(passed.intersection(names))
+
+
+def choose_twins(strong: Sequence[Twin], weak: Sequence[Twin]) -> tuple[Twin, ...]:
+    """Return the twins to keep: strong ones where there are any, each of another alteration."""
+    kept: list[Twin] = []
+    for twin in strong or weak:
+        if all(twin.edits != other.edits for other in kept):
+            kept.append(twin)
+    return tuple(kept[:MOST_KEPT])
