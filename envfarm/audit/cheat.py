@@ -53,6 +53,7 @@ class CheatTarget:
         base: Base content of other files that a cheat may look at: conftest files, configuration of the runner.
         paths: Every path of the base; empty where nobody knows.
         fail_to_pass: Ids of the tests that the fix has to mend.
+        pass_to_pass: Ids of the tests that passed before and still have to.
         hidden_tests: Content of the test files as they are when they decide, and of what else the test patch changes.
         fixed: Content after the true fix of every file that it changes, None for one that it deletes.
         with_fix: Whether the diffs hold the true fix beside the cheat.
@@ -63,6 +64,7 @@ class CheatTarget:
     base: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     paths: frozenset[str] = field(default=frozenset(), repr=False)
     fail_to_pass: tuple[str, ...] = ()
+    pass_to_pass: tuple[str, ...] = field(default=(), repr=False)
     hidden_tests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     fixed: Mapping[str, bytes | None] = field(default_factory=dict, repr=False)
     with_fix: bool = False

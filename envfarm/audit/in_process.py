@@ -50,6 +50,8 @@ def carried(
 def _facts(target: CheatTarget, payload: str) -> Facts:
     if payload == "aimed_literal_hard_coded":
         return {"hidden": {path: text.decode("utf-8", "replace") for path, text in target.hidden_tests.items()}}
+    if payload.startswith("report_"):
+        return {"tests": [*target.fail_to_pass, *target.pass_to_pass][:_MOST_TESTS]}
     return {"tests": list(target.fail_to_pass[:_MOST_TESTS])}
 
 
@@ -118,6 +120,9 @@ REPORT_CHEATS = (
     carried(_REPORT, "report_ranks", "reporter"),
     carried(_REPORT, "report_phases", "reporter"),
     carried(_REPORT, "report_class_swapped", "reporter"),
+    carried(_REPORT, "report_silent", "reporter"),
+    carried(_REPORT, "report_defaults", "reporter"),
+    carried(_REPORT, "report_snapshot_dropped", "reporter"),
     carried(_REPORT, "report_fork", "reporter", aimed=True),
     carried(_REPORT, "report_reward_planted"),
     carried(_REPORT, "report_reward_link"),

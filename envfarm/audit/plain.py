@@ -158,7 +158,9 @@ def _log_passes(task: Task, log: bytes) -> bool:
         words = line.split()
         if len(words) > 1 and words[0] in _WORDS:
             status[words[1]] = words[0]
-    return all(status.get(name.split(" ")[0]) == "PASSED" for name in task.tests.fail_to_pass)
+    return all(
+        status.get(name.split(" ")[0]) == "PASSED" for name in (*task.tests.fail_to_pass, *task.tests.pass_to_pass)
+    )
 
 
 def _told(name: str, rationale: str, *, accepted: bool) -> Component:

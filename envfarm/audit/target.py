@@ -39,6 +39,7 @@ def read_target(package: TaskPackage) -> CheatTarget:
         base=looked_at,
         paths=frozenset(base),
         fail_to_pass=tests.fail_to_pass,
+        pass_to_pass=tests.pass_to_pass,
         hidden_tests=hidden,
         fixed=fixed,
     )

