@@ -1,11 +1,13 @@
 """Validation in real boxes with a real pytest: each trap of a naive before-and-after comparison, once."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 
 from envfarm.grading.workspace_diff import diff_workspace
@@ -36,6 +38,7 @@ class Fix:
     new_tests: str
     more_tests: Mapping[str, str] = field(default_factory=dict)
     more_base: Mapping[str, str] = field(default_factory=dict)
+    more_fixed: Mapping[str, str] = field(default_factory=dict)
     test_seconds: float = 20.0
     run_seconds: float = 60.0
     runs: int = 3
@@ -55,7 +58,7 @@ async def run(fix: Fix, tiny: "TinyTask", folder: Path) -> Validation:
     old = {TESTS: fix.old_tests} if fix.old_tests is not None else {}
     base = {SOURCE: fix.before, **old, **fix.more_base}
     workspace = write(folder / "base", base)
-    fix_patch = await diff_workspace(workspace, write(folder / "fixed", base | {SOURCE: fix.after}))
+    fix_patch = await diff_workspace(workspace, write(folder / "fixed", base | {SOURCE: fix.after, **fix.more_fixed}))
     project = write(folder / "project", {"lib.pth": f"{WORKSPACE}/src\n"})
     hidden = {TESTS: fix.new_tests, **fix.more_tests}
     kept = {path: text for path, text in fix.more_base.items() if path.startswith("tests/")}
@@ -237,6 +240,77 @@ def test_a_fix_that_is_all_the_graders_own_is_no_task(validated: Validate) -> No
     validation = validated(replace(ADD, after=ADD.before, new_tests=ADD.new_tests))
     assert validation.classification.reason is ReasonCode.UNSUPPORTED_CHANGE
     assert validation.runs == ()
+
+
+HABITS = """
+import gettext, os, subprocess, threading, time
+from hypothesis import given, strategies
+from lib import add
+
+def test_add():
+    assert add(1, 2) == 3
+
+def test_zero_is_not_the_only_test():
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    subprocess.Popen(["sleep", "1000"])
+
+def test_place():
+    assert (time.tzname, os.environ["LC_ALL"], os.environ["COLUMNS"]) == (("UTC", "UTC"), "C.UTF-8", "80")
+
+@given(strategies.integers(0, 3))
+def test_slow_property(number):
+    time.sleep(0.25)
+
+def test_translation():
+    assert gettext.translation("lib", "src/locale", ["de"]).gettext("hello") == "hallo"
+"""
+CATALOGUE = "src/locale/de/LC_MESSAGES/lib.po"
+
+
+def test_habits_of_a_project_and_a_machine_do_not_change_what_a_run_says(tiny_task: "TinyTask", tmp_path: Path) -> None:
+    """Switches of its configuration, threads and children that never end, property deadlines, translations."""
+    make = sys.modules[type(tiny_task).__module__].make_environment
+    folders = make(tmp_path / "venv", "hypothesis", "sortedcontainers")
+    with_hypothesis = replace(tiny_task, image=msgspec.structs.replace(tiny_task.image, folders=folders))
+    fix = replace(
+        ADD,
+        new_tests=HABITS,
+        more_base={
+            "pytest.ini": "[pytest]\naddopts = -x -k zero --no-such-option --collect-only\n",
+            CATALOGUE: 'msgid "hello"\nmsgstr "hello"\n',
+        },
+        more_fixed={CATALOGUE: 'msgid "hello"\nmsgstr "hallo"\n'},
+    )
+    assert classes(anyio.run(run, fix, with_hypothesis, tmp_path)) == {
+        "test_add": "F2P",
+        "test_zero_is_not_the_only_test": "P2P",
+        "test_place": "P2P",
+        "test_slow_property": "P2P",
+        "test_translation": "F2P",
+    }
+
+
+def test_a_process_that_never_exits_after_its_session_is_not_waited_for(validated: Validate) -> None:
+    conftest = "import time\ndef pytest_unconfigure(config):\n    time.sleep(1000)\n"
+    validation = validated(replace(ADD, more_tests={"tests/conftest.py": conftest}))
+    assert classes(validation) == {"test_add": "F2P", "test_zero": "P2P"}
+    assert validation.fixed_seconds < 30
+    assert all(run.session_ended and not run.timed_out for run in validation.runs)
+
+
+def test_mass_skips_are_an_alarm(validated: Validate) -> None:
+    skipped = "\nimport pytest\n@pytest.mark.skipif(True, reason='not built')\n"
+    skipped += "@pytest.mark.parametrize('n', range(9))\ndef test_s(n): pass\n"
+    validation = validated(replace(ADD, new_tests=ADD.new_tests + skipped))
+    assert (validation.classification.reason, len(validation.runs)) == (ReasonCode.MASS_SKIP, 1)
+
+
+def test_lines_that_differ_from_run_to_run_are_not_told(validated: Validate) -> None:
+    tests = "import os\nfrom lib import add\ndef test_add():\n    print(os.urandom(9).hex(), 'printed', sep='\\n')\n"
+    validation = validated(replace(ADD, new_tests=tests + "    assert add(1, 2) == 3\n"))
+    told = validation.messages[f"{TESTS}::test_add"].splitlines()
+    assert "E   assert -1 == 3" in told
+    assert [line for line in told if line.startswith("| ")] == ["| printed"]
 
 
 def test_fewer_runs_than_three_are_refused(validated: Validate) -> None:

@@ -126,11 +126,11 @@ class TinyTask:
         return anyio.run(run)
 
 
-def make_environment(folder: Path) -> tuple[Folder, ...]:
-    """Make an environment of this interpreter and this pytest; return what a box mounts for it."""
+def make_environment(folder: Path, *more: str) -> tuple[Folder, ...]:
+    """Make an environment of this interpreter, this pytest and `more` that is here; return what a box mounts for it."""
     venv.create(folder, with_pip=False, symlinks=True)
     packages = folder / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    for name in _PYTEST:
+    for name in (*_PYTEST, *more):
         for file in importlib.metadata.files(name) or ():
             if not file.is_absolute() and ".." not in file.parts and "__pycache__" not in file.parts:
                 target = packages / file
