@@ -33,6 +33,16 @@ def runner_options(files: Mapping[str, bytes]) -> tuple[str, ...]:
     return (*_needed(words), *required)
 
 
+def settings_differ(name: str, old: bytes | None, new: bytes | None) -> bool | None:
+    """Say whether two versions of a file at the root tell pytest different things; None where it tells nothing at all.
+
+    Most changes of such files are about packaging and linters, and no test can see them.
+    """
+    if name not in dict(_INI_SECTIONS):
+        return None
+    return _settings({name: old or b""}) != _settings({name: new or b""})
+
+
 def _needed(words: list[str]) -> Iterator[str]:
     for number, word in enumerate(words):
         name, equals, _ = word.partition("=")

@@ -7,6 +7,7 @@ import ast
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from task_miner.environment.runner_options import settings_differ
 from task_miner.languages.contract import ChangedTests, Mutant
 from task_miner.languages.python_mutants import make_mutants
 from task_miner.languages.python_syntax import dump, parse_bare
@@ -31,7 +32,8 @@ class PythonCode:
         """Compare the tests of one file; data beside tests is shared by them."""
         if path.suffix == ".py":
             return compare_tests(old, new)
-        changed = new is not None and old != new and path.suffix != ".pyi"
+        told = settings_differ(path.name, old, new) if len(path.parts) == 1 else None
+        changed = new is not None and old != new and path.suffix != ".pyi" if told is None else told
         return ChangedTests(added=_NONE, changed=_NONE, same=_NONE, shared_changed=changed)
 
     def mutants(self, path: PurePosixPath, old: bytes | None, new: bytes, *, limit: int) -> tuple[Mutant, ...]:

@@ -70,6 +70,26 @@ def test_the_screen(changes: list[tuple[Change, dict[str, bytes]]], reason: Reas
     assert judge(*changes) is reason
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reason"),
+    [
+        ("pyproject.toml", "[tool.ruff]\n", "[tool.mypy]\n", ReasonCode.NO_NEW_TEST_BEHAVIOUR),
+        ("pyproject.toml", "", "[tool.pytest.ini_options]\nfilterwarnings=['error']\n", ReasonCode.OK),
+        ("setup.cfg", "[tool:pytest]\nxfail_strict=1\n", "[flake8]\n", ReasonCode.OK),
+        ("tox.ini", "[tox]\n", None, ReasonCode.NO_NEW_TEST_BEHAVIOUR),
+        ("tests/pyproject.toml", "[tool.ruff]\n", "[tool.mypy]\n", ReasonCode.OK),
+    ],
+)
+def test_configuration_counts_where_it_tells_the_runner_something(
+    name: str, old: str, new: str | None, reason: ReasonCode
+) -> None:
+    made, blobs = change(name, old, new)
+    source, texts = SOURCE
+    unit = Unit(commit="c" * 40, parents=("b" * 40,), committed_at=0, message="", kind="plain", changes=(source, made))
+    candidate = Candidate(candidate_id="p-c", unit=unit, source=(source,), tests=(made,))
+    assert screen(candidate, (texts | blobs).get, PythonCode()) is reason
+
+
 @pytest.mark.parametrize("without", ["a.py:old", "a.py:new", "tests/test_a.py:new"])
 def test_an_object_that_the_clone_lacks_is_named(without: str) -> None:
     assert judge(SOURCE, TEST, without=without) is ReasonCode.OBJECT_MISSING
