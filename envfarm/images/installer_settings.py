@@ -5,6 +5,7 @@ box's variables, and never into a log, a lock or a task.
 """
 
 import configparser
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 from envfarm.records.image import Folder
 
 _CERTIFICATES = "/opt/certificates.pem"
+_CERTIFICATE_FOLDER = "/opt/certificates"
+_CLIENT_CERTIFICATE = "/opt/client-certificate.pem"
 _UV_CONFIG = "/opt/uv.toml"
 _NETRC = "/opt/netrc"
 _PASSED = re.compile(
@@ -24,6 +27,7 @@ _FROM_PIP = {
     "extra-index-url": "UV_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
     "timeout": "UV_HTTP_TIMEOUT",
+    "proxy": "ALL_PROXY",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
 
@@ -57,6 +61,14 @@ def read_installer_settings(environ: Mapping[str, str]) -> InstallerSettings:
     if certificates and Path(certificates).is_file():
         folders.append(Folder(source=str(Path(certificates).resolve()), target=_CERTIFICATES))
         variables["SSL_CERT_FILE"] = _CERTIFICATES
+    client = environ.get("SSL_CLIENT_CERT") or pip.get("client-cert")
+    if client and Path(client).is_file():
+        folders.append(Folder(source=str(Path(client).resolve()), target=_CLIENT_CERTIFICATE))
+        variables["SSL_CLIENT_CERT"] = _CLIENT_CERTIFICATE
+    authorities = environ.get("SSL_CERT_DIR")
+    if authorities and not certificates and Path(authorities).is_dir():
+        folders.append(Folder(source=str(Path(authorities).resolve()), target=_CERTIFICATE_FOLDER))
+        variables["SSL_CERT_DIR"] = _CERTIFICATE_FOLDER
     config = environ.get("XDG_CONFIG_HOME", str(home / ".config"))
     uv_files = [environ.get("UV_CONFIG_FILE", ""), f"{config}/uv/uv.toml", "/etc/uv/uv.toml"]
     for name, target, variable in [(file, _UV_CONFIG, "UV_CONFIG_FILE") for file in uv_files] + [
@@ -73,7 +85,7 @@ def read_pip_settings(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     config = environ.get("XDG_CONFIG_HOME", str(home / ".config"))
     files = ["/etc/pip.conf", f"{home}/.pip/pip.conf", f"{config}/pip/pip.conf", environ.get("PIP_CONFIG_FILE", "")]
     settings: dict[str, str] = {}
-    for file in files:
+    for file in [] if environ.get("PIP_CONFIG_FILE") == os.devnull else files:  # pip's own way to have none
         parser = configparser.RawConfigParser(strict=False)
         try:
             parser.read(file or [], encoding="utf-8")

@@ -109,6 +109,8 @@ def _read_interpreter(path: Path) -> Interpreter | None:
     if not _PROGRAM.fullmatch(path.name) or not os.access(path, os.X_OK):
         return None
     executable = path.resolve()
+    if executable.name.endswith("t"):  # free-threaded: the wheels that locks name are not for it
+        return None
     prefix = executable.parent.parent
     match = _VERSION_FOLDER.fullmatch(prefix.name)
     if match and path.name == f"python{match[1]}.{match[2]}":
