@@ -13,6 +13,10 @@ from typing import Any
 
 from envfarm.errors import UserError
 
+_PULL_LISTS = ("pullRequests", "merge_requests")
+_SEEN_AT = "envfarm seen at"
+"""When an archive saw an element in this state."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatedText:
@@ -55,13 +59,16 @@ class IssueBook:
     pull_requests: Mapping[int, Discussion] = field(default_factory=dict)
     unread: tuple[int, ...] = ()
     """Numbers of lines or elements that could not be read."""
+    repositories: tuple[str, ...] = ()
+    """Names of the repositories that the dump speaks of, where it says so; sorted."""
 
 
 def read_issues(path: Path) -> IssueBook:
     """Return the discussions of a dump.
 
     Raises:
-        UserError: The file cannot be read, or nothing in it is an issue or a pull request.
+        UserError: The file cannot be read, nothing in it is an issue or a pull request, or it holds those of several
+            repositories, whose numbers mean different things.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -74,18 +81,31 @@ def read_issues(path: Path) -> IssueBook:
             f"--issues {path} holds no issue and no pull request: see docs/statements.md for the shapes it may have"
         )
         raise UserError(message)
+    if len(book.repositories) > 1:
+        names = ", ".join(book.repositories[:3])
+        message = f"--issues {path} holds issues of several repositories ({names}): keep those of the one that is mined"
+        raise UserError(message)
     return book
 
 
 def parse_issues(text: str) -> IssueBook:
-    """Return the discussions of a dump's text; whatever cannot be read is counted."""
+    """Return the discussions of a dump's text; whatever cannot be read is counted.
+
+    Of several states of one text the oldest is kept: a fix may have made its way into the younger ones.
+    """
     found: dict[tuple[bool, int], Discussion] = {}
+    seen: dict[tuple[bool, int], float] = {}
+    repositories: set[str] = set()
     comments: dict[int, list[DatedText]] = {}
     unread = []
     for number, element in enumerate(_elements(text), start=1):
         discussion = _discussion(element) if isinstance(element, dict) else None
+        repositories |= {_repository(element)} - {""}
         if discussion is not None:
-            found[discussion.is_pull_request, discussion.number] = discussion
+            key = discussion.is_pull_request, discussion.number
+            moment = _moment(element.get(_SEEN_AT) or element.get("updated_at")) or discussion.body.written_at
+            if moment <= seen.get(key, moment):
+                found[key], seen[key] = discussion, moment
         elif isinstance(element, dict) and (comment := _comment(element)) is not None:
             comments.setdefault(comment[0], []).append(comment[1])
         else:
@@ -104,7 +124,14 @@ def parse_issues(text: str) -> IssueBook:
         issues={number: known for (pull, number), known in complete.items() if not pull},
         pull_requests={number: known for (pull, number), known in complete.items() if pull},
         unread=tuple(unread),
+        repositories=tuple(sorted(repositories)),
     )
+
+
+def _repository(element: Any) -> str:
+    """Return ``owner/name``, in lower case, of the repository that an element says it is of; else nothing."""
+    url = element.get("repository_url") if isinstance(element, dict) else None
+    return "/".join(url.lower().split("/")[-2:]) if isinstance(url, str) else ""
 
 
 def _elements(text: str) -> Iterator[Any]:
@@ -130,13 +157,18 @@ def _flattened(document: Any) -> Iterator[Any]:
     elif isinstance(document, dict) and isinstance(document.get("payload"), dict):
         payload = document["payload"]
         whole = payload.get("pull_request") or payload.get("issue")
+        repo = document.get("repo")
+        told = {_SEEN_AT: document.get("created_at")}
+        if isinstance(repo, dict) and isinstance(repo.get("name"), str):
+            told["repository_url"] = repo["name"]
         if isinstance(whole, dict):
-            yield whole | ({"pull_request": {}} if "pull_request" in payload else {})
+            yield whole | told | ({"pull_request": {}} if "pull_request" in payload else {})
         if isinstance(payload.get("comment"), dict) and isinstance(whole, dict):
             yield payload["comment"] | {"issue_number": whole.get("number")}
     elif isinstance(document, dict) and not _looks_whole(document) and _nested(document):
-        for item in _nested(document):
-            yield from _flattened(item)
+        for key, item in _nested(document):
+            for inner in _flattened(item):
+                yield inner | {"pull_request": {}} if key in _PULL_LISTS and isinstance(inner, dict) else inner
     else:
         yield document
 
@@ -145,15 +177,15 @@ def _looks_whole(document: Mapping[str, Any]) -> bool:
     return ("number" in document or "iid" in document) and "title" in document
 
 
-def _nested(document: Mapping[str, Any]) -> list[Any]:
-    keys = ("data", "repository", "issues", "pullRequests", "merge_requests", "nodes", "edges", "node")
-    return [document[key] for key in keys if isinstance(document.get(key), dict | list)]
+def _nested(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    keys = ("data", "repository", "issues", *_PULL_LISTS, "nodes", "edges", "node")
+    return [(key, document[key]) for key in keys if isinstance(document.get(key), dict | list)]
 
 
 def _discussion(element: Mapping[str, Any]) -> Discussion | None:
     number = element.get("number", element.get("iid"))
     title = element.get("title")
-    moment = _moment(element.get("created_at") or element.get("createdAt"))
+    moment = _moment(element.get("lastEditedAt") or element.get("created_at") or element.get("createdAt"))
     if not isinstance(number, int) or not isinstance(title, str) or moment is None:
         return None
     pull = any(

@@ -11,8 +11,8 @@ import pytest
 PROGRAM = "from envfarm.cli.main import main; main()"
 
 
-def envfarm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"ENVFARM_CACHE_FOLDER": str(folder / "cache")}
+def envfarm(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"ENVFARM_CACHE_FOLDER": str(folder / "cache")} | variables
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         cwd=folder,
@@ -39,6 +39,12 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / "untested" / "a.py").write_text(f"x = {number}\n")
         git(tmp_path / "untested", "add", "-A")
         git(tmp_path / "untested", "commit", "-qm", f"c{number}")
+    (tmp_path / "edge.issues").write_text("nothing of the kind")
+    git(tmp_path, "clone", "-q", f"{tmp_path}/untested", "corrupt")
+    git(tmp_path / "corrupt", "repack", "-qad")
+    for pack in (tmp_path / "corrupt" / ".git" / "objects" / "pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:40] + bytes(60) + pack.read_bytes()[100:])
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{tmp_path}/untested", "shallow")
     return tmp_path
 
@@ -56,6 +62,11 @@ def folder(tmp_path: Path) -> Path:
         (["mine", "--repo", "untested", "--out", "full"], "not empty"),
         (["mine", "--repo", "untested", "--out", "out", "--since", "yesterday"], "is not a date"),
         (["mine", "--repo", "untested", "--out", "out", "--issues", "missing"], "cannot be read"),
+        (["mine", "--repo", "untested", "--out", "out", "--since", "2024-01-31x"], "is not a date"),
+        (["mine", "--repo", "untested", "--out", "out", "--until", "2024-13-01"], "is not a date"),
+        (["mine", "--repo", "untested", "--out", "out", "--issues", "edge.issues"], "holds no issue"),
+        (["mine", "--repo", "corrupt", "--out", "out"], "git fsck"),
+        (["mine", "--repo", "", "--out", "out"], "neither a folder"),
         (["grade", "missing", "--oracle"], "no folder"),
         (["grade", "plain"], "exactly one of"),
         (["ledger", "status", "plain"], "no ledger"),
@@ -81,6 +92,26 @@ def test_a_history_without_tests_publishes_nothing_and_says_why(folder: Path) ->
     assert "source and tests" in " ".join(done.stderr.split())
     status = json.loads(envfarm(folder, "ledger", "status", "out", "--json").stdout)
     assert {(line["code"], line["count"]) for line in status["stages"]} == {("ROOT_COMMIT", 1), ("NO_TEST_CHANGE", 2)}
+
+
+def test_a_history_of_only_merges_has_its_candidates(folder: Path) -> None:
+    repository = folder / "merges"
+    repository.mkdir()
+    git(repository, "init", "-q", "-b", "main")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "begin")
+    for number in range(2):
+        git(repository, "checkout", "-q", "-b", f"side{number}")
+        (repository / "tests").mkdir(exist_ok=True)
+        for path in ("a.py", "tests/test_a.py"):
+            (repository / path).write_text(f"x = {number}\n")
+            git(repository, "add", "-A")
+            git(repository, "commit", "-qm", "half of it")
+        git(repository, "checkout", "-q", "main")
+        git(repository, "merge", "-q", "--no-ff", "-m", f"Merge pull request #{number} from x/y", f"side{number}")
+    unreachable = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
+    done = envfarm(folder, "mine", "--repo", "merges", "--out", "out", "--json", **unreachable)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["candidates"], told["rejected"]) == (1, 2, {"FARM_ERROR": 2}), done.stderr
 
 
 @pytest.mark.parametrize("damaged", ["task.toml", "tests/expected.json", "environment/workspace.tar.xz"])

@@ -50,6 +50,46 @@ def test_pull_requests_and_comments_are_told_apart() -> None:
     assert [item.text for item in book.issues[4].comments] == ["me too"]
 
 
+@pytest.mark.parametrize(
+    "dump",
+    [
+        {"data": {"repository": {"pullRequests": {"pageInfo": {}, "edges": [{"node": NODE}]}}}},
+        {"data": {"repository": {"pullRequests": {"nodes": [NODE]}}}},
+        NODE | {"mergeCommit": None},
+        REST | {"pull_request": {"url": "x"}},
+        {"type": "PullRequestEvent", "payload": {"action": "opened", "pull_request": REST}},
+        {"iid": 4, "title": "Bug", "description": "It breaks", "created_at": "2024-01-02", "source_branch": "b"},
+        {"merge_requests": [{"iid": 4, "title": "Bug", "description": "It breaks", "created_at": "2024-01-02"}]},
+    ],
+)
+def test_pull_requests_are_known_in_every_shape(dump: dict[str, Any]) -> None:
+    book = parse_issues(json.dumps(dump))
+    assert (set(book.issues), set(book.pull_requests), book.unread) == (set(), {4}, ())
+    assert book.pull_requests[4].body.text == "It breaks"
+
+
+def test_of_several_states_the_oldest_is_kept_and_an_edited_text_is_as_young_as_its_edit() -> None:
+    def row(body: str, when: str) -> str:
+        return json.dumps({"created_at": when, "payload": {"issue": REST | {"body": body}}})
+
+    rows = [row("second", "2024-02-02T00:00:00Z"), row("first", "2024-01-03T00:00:00Z"), row("third", "2024-03-02")]
+    assert parse_issues("\n".join(rows)).issues[4].body.text == "first"
+    edited = parse_issues(json.dumps(NODE | {"lastEditedAt": "2024-05-01T00:00:00Z"})).issues[4]
+    assert edited.text_before(1_710_000_000) is None
+    assert edited.text_before(1_720_000_000) is not None
+
+
+def test_a_dump_of_several_repositories_is_refused(tmp_path: Path) -> None:
+    rows = [json.dumps({"repo": {"name": name}, "payload": {"issue": REST}}) for name in ("a/One", "A/one", "b/two")]
+    (tmp_path / "dump").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"several repositories \(a/one, b/two\)"):
+        read_issues(tmp_path / "dump")
+    (tmp_path / "dump").write_text("\n".join(rows[:2]))
+    assert read_issues(tmp_path / "dump").repositories == ("a/one",)
+    url = "https://api.example.org/repos/a/one"
+    assert parse_issues(json.dumps(REST | {"repository_url": url})).repositories == ("a/one",)
+
+
 def test_lines_that_are_nothing_are_counted_by_number() -> None:
     book = parse_issues(json.dumps(REST) + "\nnonsense\n" + json.dumps({"a": 1}))
     assert book.unread == (2, 3)
