@@ -18,7 +18,7 @@ import msgspec
 
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
 from envfarm.records.image import Folder, FolderAccess, Image
-from envfarm.records.task import Task
+from envfarm.records.task import Task, TestPlan
 from envfarm.records.verdict import Component
 from envfarm.sandbox.contract import ENVIRONMENT, ExecResult, LeaseRequest, Limits, Sandbox
 
@@ -139,7 +139,7 @@ def _judge(task: Task, result: ExecResult, reward: object) -> Judgement:
     components = (
         _told("exit_code", ended, accepted=result.exit_code == 0),
         _told("reward_file", f"it says {reward!r}"[:_TAIL], accepted=_says_one(reward)),
-        _told("log", "the status lines of the log", accepted=_log_passes(task, result.stdout)),
+        _told("log", "the status lines of the log", accepted=_log_passes(task.tests, result.stdout)),
     )
     accepted = any(component.value for component in components)
     tail = {"stdout.txt": result.stdout[-65536:], "stderr.txt": result.stderr[-65536:]}
@@ -151,7 +151,7 @@ def _says_one(reward: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
-def _log_passes(task: Task, log: bytes) -> bool:
+def _log_passes(tests: TestPlan, log: bytes) -> bool:
     """Say whether the last status line of every test that decides says that it passed, as SWE-bench reads it."""
     status = {}
     for line in log.decode("utf-8", "replace").splitlines():
@@ -159,7 +159,7 @@ def _log_passes(task: Task, log: bytes) -> bool:
         if len(words) > 1 and words[0] in _WORDS:
             status[words[1]] = words[0]
     return all(
-        status.get(name.split(" ")[0]) == "PASSED" for name in (*task.tests.fail_to_pass, *task.tests.pass_to_pass)
+        status.get(name.split(" ")[0]) == "PASSED" for name in (*tests.fail_to_pass, *tests.pass_to_pass)
     )
 
 

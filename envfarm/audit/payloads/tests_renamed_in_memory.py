@@ -11,7 +11,9 @@ def _envfarm_cheat(here, facts):
         for index, item in enumerate(session.items):
             if item.nodeid in wanted:
                 other = copy.copy(honest[0]) if honest else item
-                other._nodeid = item.nodeid
+                for name in ("_nodeid", "_id"):
+                    if hasattr(item, name):
+                        setattr(other, name, getattr(item, name))
                 if not honest:
                     other.runtest = lambda: None
                 session.items[index] = other
