@@ -158,9 +158,7 @@ def _log_passes(tests: TestPlan, log: bytes) -> bool:
         words = line.split()
         if len(words) > 1 and words[0] in _WORDS:
             status[words[1]] = words[0]
-    return all(
-        status.get(name.split(" ")[0]) == "PASSED" for name in (*tests.fail_to_pass, *tests.pass_to_pass)
-    )
+    return all(status.get(name.split(" ")[0]) == "PASSED" for name in (*tests.fail_to_pass, *tests.pass_to_pass))
 
 
 def _told(name: str, rationale: str, *, accepted: bool) -> Component:
