@@ -7,6 +7,7 @@ folder's file also holds below it.
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -66,7 +67,9 @@ def _is_left_out(path: str, specs: Mapping[PurePosixPath, GitIgnoreSpec]) -> boo
 
 def _spec(path: str, content: bytes) -> GitIgnoreSpec:
     try:
-        return GitIgnoreSpec.from_lines(content.decode("utf-8", "replace").splitlines())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the regular expression that a pattern becomes
+            return GitIgnoreSpec.from_lines(content.decode("utf-8", "replace").splitlines())
     except (ValueError, re.error) as error:
         message = f"{path}: a pattern in it is none ({error})"
         raise TaskError(message) from error

@@ -52,7 +52,7 @@ def _environment(table: EnvironmentTable, place: str) -> Iterator[str]:
         match = _SIZE.fullmatch(value)
         if match is None:
             yield f"{place}.{old} is {value!r}: such as 4G"
-        elif number is not None and int(float(match[1]) * _MEGABYTES[match[2].upper()]) != number:
+        elif number is not None and float(match[1]) * _MEGABYTES[match[2].upper()] // 1 != number:
             yield f"{place}.{old} is {value} and {new} is {number}"
     if table.tpu is not None and not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", table.tpu.topology.strip()):
         yield f"{place}.tpu.topology is {table.tpu.topology!r}: such as 2x4"

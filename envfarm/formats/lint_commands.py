@@ -176,7 +176,7 @@ def _is_loose(package: str) -> bool:
         return False
     try:
         specifiers = Requirement(package).specifier
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         return False
     return not any(item.operator in {"==", "==="} and "*" not in item.version for item in specifiers)
 

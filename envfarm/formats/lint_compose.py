@@ -7,9 +7,8 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import yaml
-
 from envfarm.formats.lint_commands import lint_image
+from envfarm.formats.yaml_text import parse_yaml
 
 Finding = tuple[str, str]
 
@@ -23,9 +22,9 @@ def lint_compose(text: str, name: str, strays: Sequence[str] = ()) -> Iterator[F
         strays: Links of the task that lead out of it.
     """
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        yield "invalid-task-config", f"it is no YAML ({' '.join(str(error).split())[:200]})"
+        document = parse_yaml(text)
+    except ValueError as error:
+        yield "invalid-task-config", f"it is no YAML ({error})"
         return
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):

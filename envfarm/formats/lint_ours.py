@@ -6,7 +6,6 @@ Not covered: leaks in other words, or inside of git objects; the miner's audit l
 """
 
 import io
-import lzma
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from envfarm.formats.harbor_toml import parse_task_toml
 from envfarm.formats.lint_commands import logical_lines
 from envfarm.formats.lint_problem import WARNING, Problem, problem
 from envfarm.formats.patch_text import PatchedFile, read_patch
+from envfarm.formats.xz_stream import decompress
 from envfarm.records.task import (
     DOCKERFILE,
     EXPECTED_FILE,
@@ -96,16 +96,19 @@ def _lint_leaks(files: Mapping[str, bytes], patches: list[PatchedFile]) -> Itera
                 yield problem("envfarm-leak", WORKSPACE_ARCHIVE, said)
             for line in [line for line in told if line in content]:
                 told.pop(line)  # the base says it too: nothing of the fix
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        yield problem("envfarm-damaged", WORKSPACE_ARCHIVE, f"it is no archive ({error})")
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
+        yield problem("envfarm-damaged", WORKSPACE_ARCHIVE, f"it is no archive ({' '.join(str(error).split())})")
     for line, name in told.items():
         said = f"it holds a line of the fix or of its tests: {line.decode('utf-8', 'replace')[:60]}"
         yield problem("envfarm-leak", name, said)
 
 
 def _workspace_files(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(archive))) as opened:
+    with tarfile.open(fileobj=io.BytesIO(decompress(archive)), mode="r:") as opened:
         for member in opened:
+            if member.size < 0 or member.issparse():  # the reader would go back and round for ever, or make it huge
+                message = f"{member.name!r} has a size that no file has"
+                raise ValueError(message)
             path = member.name.removeprefix("./")
             content = opened.extractfile(member) if member.isfile() and not path.startswith(".git/") else None
             if content is not None:

@@ -21,6 +21,7 @@ from envfarm.formats.harbor_package import read_files
 from envfarm.formats.json_text import parse_json, render_json
 from envfarm.formats.new_folder import new_folder, write_file
 from envfarm.formats.swebench_rows import render_eval, text_of, to_row
+from envfarm.formats.yaml_text import parse_yaml
 from envfarm.records.task import FIX_PATCH, TEST_PATCH, TaskPackage
 
 _META = "task.yaml"
@@ -84,6 +85,9 @@ def read_repository(path: Path) -> Iterator[tuple[ForeignRow, Mapping[str, bytes
         folder = meta_file.parent
         place = f"tasks/{folder.name}"
         files, _ = read_files(folder)
+        if _META not in files:
+            message = f"{place}/{_META}: it is no file"
+            raise TaskError(message)
         row = _parse_yaml(files[_META], f"{place}/{_META}")
         for column, name in _COLUMNS.items():
             if name in files:
@@ -100,24 +104,14 @@ def read_repository(path: Path) -> Iterator[tuple[ForeignRow, Mapping[str, bytes
 
 def _parse_yaml(content: bytes, place: str) -> dict[str, Any]:
     try:
-        document = yaml.load(content.decode(), Loader=_Loader)  # noqa: S506 -- a safe loader without dates
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        message = f"{place}: it is no YAML ({' '.join(str(error).split())[:200]})"
+        document = parse_yaml(content.decode())
+    except ValueError as error:
+        message = f"{place}: it is no YAML ({error})"
         raise TaskError(message) from error
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         message = f"{place}: it is no mapping of names"
         raise TaskError(message)
     return document
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that leaves dates as they are written, so that a row can be JSON."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, expression) for tag, expression in rules if tag != "tag:yaml.org,2002:timestamp"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _render_yaml(document: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,8 @@
 """Unpacks a task's archives into folders of the cache; whatever they hold, nothing is written outside of them."""
 
+import errno
 import hashlib
 import io
-import lzma
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -10,35 +10,32 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from envfarm.errors import Attribution, ImageBuildError, TaskError
+from envfarm.formats.xz_stream import decompress
 from envfarm.images.unfinished import unfinished_folder
 
-_LARGEST_BYTES = 1 << 30
-"""Unpacked size of an archive; a task has a few megabytes, a bomb has none."""
+_DISK_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
+)
+"""What no archive can be the cause of."""
 
 
 def unpack_archive(name: str, data: bytes, folder: Path) -> None:
     """Unpack a .tar.xz into an empty folder; links may point anywhere, but nothing is written through one.
 
     Raises:
-        TaskError: It is damaged, or holds something that no task needs: devices, hard links, paths out of it.
+        TaskError: It is damaged, or holds something that no task needs: devices, hard links, paths out of it, files
+            with holes (a few bytes of which fill any disk).
+        OSError: The disk is full, or cannot be written.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(_decompressed(data)), mode="r:", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=io.BytesIO(decompress(data)), mode="r:", errors="surrogateescape") as archive:
             for member in archive:
                 _write_member(name, archive, member, folder)
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        message = f"{name}: this archive is damaged ({error}): get the task again"
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            raise
+        message = f"{name}: this archive is damaged ({' '.join(str(error).split())}): get the task again"
         raise TaskError(message) from error
-
-
-def _decompressed(data: bytes) -> bytes:
-    """Return all of an .xz stream: a reader that stops at the last member would not see that the end is missing."""
-    stream = lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
-    whole = stream.decompress(data, max_length=_LARGEST_BYTES)
-    if not stream.eof:
-        message = "it is cut short" if len(whole) < _LARGEST_BYTES else "it is larger than any task"
-        raise ValueError(message)
-    return whole
 
 
 def _write_member(name: str, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
@@ -58,13 +55,13 @@ def _write_member(name: str, archive: tarfile.TarFile, member: tarfile.TarInfo, 
         target.mkdir(exist_ok=True)
     elif member.issym():
         target.symlink_to(member.linkname)
-    elif member.isreg():
+    elif member.isreg() and not member.issparse() and member.size >= 0:
         content = archive.extractfile(member)
         with target.open("xb") as file:
             shutil.copyfileobj(content, file) if content is not None else None
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
     else:
-        message = f"{name}: the archive holds {member.name!r}, which is neither a file, a folder nor a link"
+        message = f"{name}: the archive holds {member.name!r}, which is no plain file, folder or link"
         raise TaskError(message)
 
 
