@@ -58,6 +58,17 @@ def judge(*changes: tuple[Change, dict[str, bytes]], without: str = "") -> Reaso
             ReasonCode.NO_NEW_TEST_BEHAVIOUR,
         ),
         ([SOURCE, change("tests/test_a.py", "from a import b\n", "from .a import b\n")], ReasonCode.OK),
+        (
+            [
+                SOURCE,
+                change(
+                    "tests/test_a.py",
+                    "try:\n    from a import c, b\nexcept ImportError:\n    c = 1\n",
+                    "try:\n    from a import b, c\nexcept ImportError:\n    c = 1\n",
+                ),
+            ],
+            ReasonCode.NO_NEW_TEST_BEHAVIOUR,
+        ),
         ([SOURCE, change("tests/data.txt", "1", "2")], ReasonCode.OK),
         ([SOURCE, change("tests/data.txt", "1", None), TEST], ReasonCode.OK),
         ([SOURCE, TEST, change("b.py", None, "a.py", LINK)], ReasonCode.UNSUPPORTED_CHANGE),
