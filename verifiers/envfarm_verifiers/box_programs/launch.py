@@ -5,22 +5,49 @@ Standard library only, CPython 3.6 and newer, pytest 4 and newer: it is the task
 The order matters. Everything of the runner is imported while nothing of the workspace is on the path of Python, so a
 ``pytest.py``, ``json.py`` or ``sitecustomize.py`` of the workspace shadows nothing. Then the workspace is added, last.
 
+Our own modules get builtins of their own and leave the table of modules once they are loaded, and what was made so far
+is hidden from `gc.get_objects`: submitted code that looks for them has to look where it is seen (audit_hook.py).
+
+Keys of the job that may be absent: ``watch`` switches audit hook and snapshot on, with ``sources`` as the patterns of
+test code; ``asks`` lets altered tests ask; ``light`` leaves out what a few plain tests do not need.
+
 Covered: the runner, its plug-ins and the report come from the environment and from here, not from the workspace.
 Not covered: code under test runs in this very process, and can do to it whatever Python allows.
 """
 
+import builtins
+import gc
 import json
 import os
 import sys
 
 WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
-LAZY_MODULES = [
+NEEDED_MODULES = [
     "_pytest.assertion.rewrite",
     "_pytest.assertion.util",
+    "_pytest.doctest",
+    "_pytest.faulthandler",
+    "_pytest.junitxml",
+    "_pytest.pastebin",
+    "_pytest.skipping",
+    "_pytest.terminal",
+    "_pytest.threadexception",
+    "_pytest.tmpdir",
+    "_pytest.unittest",
+    "_pytest.unraisableexception",
+    "_pytest.warnings",
+    "difflib",
+    "faulthandler",
+    "getpass",
+    "pdb",
+    "pprint",
+    "pwd",
+    "unittest",
+]
+"""What every run of pytest imports sooner or later; without it a module of the workspace could stand in for it."""
+LAZY_MODULES = [
     "_pytest.cacheprovider",
     "_pytest.capture",
-    "_pytest.doctest",
-    "_pytest.junitxml",
     "_pytest.logging",
     "_pytest.mark",
     "_pytest.monkeypatch",
@@ -32,22 +59,30 @@ LAZY_MODULES = [
     "_pytest.recwarn",
     "_pytest.reports",
     "_pytest.runner",
-    "_pytest.skipping",
-    "_pytest.terminal",
-    "_pytest.tmpdir",
-    "_pytest.unittest",
-    "_pytest.unraisableexception",
-    "_pytest.threadexception",
-    "difflib",
     "doctest",
-    "pdb",
-    "pprint",
     "pygments",
     "tracemalloc",
-    "unittest",
     "unittest.mock",
     "xml.etree.ElementTree",
 ]
+
+
+def load_own(names):
+    """Import our own modules with builtins that nobody else can change; return them by name, out of sys.modules."""
+    import importlib.util
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    private = dict(vars(builtins))
+    loaded = {}
+    for name in names:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(here, name + ".py"))
+        module = importlib.util.module_from_spec(spec)
+        vars(module)["__builtins__"] = private
+        sys.modules[name] = loaded[name] = module
+        spec.loader.exec_module(module)
+    for name in names:
+        del sys.modules[name]
+    return loaded
 
 
 def take_workspace_off_the_path():
@@ -64,13 +99,13 @@ def take_workspace_off_the_path():
     return inside
 
 
-def import_runner(plugins):
+def import_runner(plugins, light):
     """Import pytest with what it loads late, and the named plug-ins; return those that could not be imported."""
     import importlib
 
     import pytest  # noqa: F401
 
-    for name in LAZY_MODULES:
+    for name in NEEDED_MODULES if light else NEEDED_MODULES + LAZY_MODULES:
         try:
             importlib.import_module(name)
         except ImportError:
@@ -111,22 +146,61 @@ def build_arguments(job, failed):
     return arguments + list(job["paths"])
 
 
+def mentions_hypothesis(job):
+    """Say whether a plug-in, a test file, or a Python file beside, below or above it mentions hypothesis."""
+    if any("hypothesis" in name for name in job["plugins"]):
+        return True
+    files, seen = set(), set()
+    for path in job["paths"]:
+        place = os.path.normpath(os.path.join(WORKSPACE, path.split("::")[0]))
+        while place.startswith(WORKSPACE):
+            if place not in seen and os.path.isdir(place):
+                for folder, folders, names in os.walk(place):
+                    folders[:] = [name for name in folders if place != WORKSPACE and name != ".git"]
+                    files.update(os.path.join(folder, name) for name in names if name.endswith(".py"))
+            seen.add(place)
+            place = os.path.dirname(place)
+    for path in sorted(files):
+        try:
+            with open(path, "rb") as file:
+                if b"hypothesis" in file.read():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def start_report(job):
+    """Return the reporter, with everything on that the job asks for; nothing of the workspace was imported yet."""
+    names = ["place_files", "report_plugin"]
+    names += ["audit_hook", "snapshot"] if job.get("watch") else []
+    own = load_own(names + (["ask"] if job.get("asks") else []))
+    plugin = own["report_plugin"]
+    reporter = plugin.Reporter(job)
+    if job.get("asks"):
+        own["ask"].install(reporter.write, reporter.current, plugin.place_of_frame)
+    if job.get("watch"):
+        taken = own["snapshot"].Snapshot(own)
+        reporter.compare_with(taken, own["snapshot"].make_finish(taken, reporter.write))
+        own["audit_hook"].install(reporter.write, reporter.current, job.get("sources") or ())
+    return reporter
+
+
 def main():
     """Run the job, and leave with pytest's status without waiting for threads that never end."""
+    gc.disable()
     job = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    import compile_catalogs
-    import report_plugin
-
-    compile_catalogs.compile_all(WORKSPACE)
+    load_own(["compile_catalogs"])["compile_catalogs"].compile_all(WORKSPACE)
     inside = take_workspace_off_the_path()
-    failed = import_runner(job["plugins"])
-    calm_hypothesis()
-    reporter = report_plugin.Reporter(job)
+    failed = import_runner(job["plugins"], bool(job.get("light")))
+    if mentions_hypothesis(job):
+        calm_hypothesis()
+    reporter = start_report(job)
     for text in failed:
         reporter.write({"kind": "problem", "text": "plug-in " + text})
     for place in inside + [WORKSPACE]:
@@ -134,6 +208,9 @@ def main():
             sys.path.append(place)
     os.chdir(WORKSPACE)
     sys.argv[:] = ["pytest"]
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+    gc.enable()
     import pytest
 
     try:

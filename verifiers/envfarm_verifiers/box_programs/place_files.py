@@ -12,11 +12,11 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
-import tarfile
 
 WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
+MODIFIED_AT = 1577836800
+"""The time that every placed file has (2020-01-01): an altered one cannot be told by its time."""
 
 
 def compile_patterns(patterns):
@@ -42,6 +42,8 @@ def remove(path):
     if os.path.islink(path) or not os.path.isdir(path):
         os.remove(path)
     else:
+        import shutil
+
         shutil.rmtree(path)
 
 
@@ -77,16 +79,20 @@ def write(member, content):
         remove(target)
     if member.issym():
         os.symlink(member.linkname, target)
+        os.utime(target, (MODIFIED_AT, MODIFIED_AT), follow_symlinks=False)
         return
     descriptor = os.open(
         target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755 if member.mode & 0o100 else 0o644
     )
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+    os.utime(target, (MODIFIED_AT, MODIFIED_AT), follow_symlinks=False)
 
 
 def place(protected, removed, archive):
     """Do all of it."""
+    import tarfile
+
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*", errors="surrogateescape") as opened:
         members = [(member, opened.extractfile(member).read() if member.isreg() else b"") for member in opened]
     for member, _ in members:

@@ -1,0 +1,137 @@
+"""Whose a file is, what may be written, and what submitted code imports: the hook's decisions by tables."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import envfarm_verifiers
+
+PROGRAMS = Path(str(envfarm_verifiers.__file__)).parent / "box_programs"
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("audit_hook_under_test", PROGRAMS / "audit_hook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(PROGRAMS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(PROGRAMS))
+    return module
+
+
+TEMPORARY = "/tmp"  # noqa: S108 -- inside a box
+OWNERS = {
+    "/workspace/src/tiny/__init__.py": "SUBMITTED",
+    "src/tiny/__init__.py": "SUBMITTED",
+    "/workspace/tests/../src/a.py": "SUBMITTED",
+    "/workspace/tests/test_a.py": "TEST",
+    "tests/test_a.py": "TEST",
+    "/workspace/src/../tests/test_a.py": "TEST",
+    f"{TEMPORARY}/written.py": "SUBMITTED",
+    "/workspacex/a.py": "SUBMITTED",
+    os.__file__: "TRUSTED",
+    f"{os.path.dirname(os.__file__)}/../../../../tmp/a.py": "SUBMITTED",  # noqa: PTH120 -- a text, not a path
+    "<frozen importlib._bootstrap>": "TRUSTED",
+    "<string>": "GENERATED",
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_whose_a_file_is(name: str, hook: ModuleType) -> None:
+    assert hook._Paths(["tests/**"]).owner_of(name) == getattr(hook, OWNERS[name])
+
+
+WRITES: tuple[tuple[object, bool], ...] = (
+    ("/workspace/out.txt", False),
+    ("/workspace/src/a.py", False),
+    ("/workspace/tests/a.txt", True),
+    (b"/workspace/tests/a.txt", True),
+    (Path("/workspace/tests/a.txt"), True),
+    ("/workspace/src/../tests/a.txt", True),
+    (f"{TEMPORARY}/a", False),
+    (f"{TEMPORARY}/../etc/a", True),
+    (f"/var{TEMPORARY}/a", False),
+    ("/dev/null", False),
+    ("/dev/nullx", True),
+    ("/etc/passwd", True),
+    (7, False),
+    (None, False),
+)
+
+
+@pytest.mark.parametrize(("path", "told"), WRITES)
+def test_where_writing_is_told(path: object, told: bool, hook: ModuleType) -> None:  # noqa: FBT001 -- a table
+    assert (hook._Paths(["tests/**"]).forbidden(path) is not None) is told
+
+
+def test_a_link_is_followed_for_writing_and_not_for_removing(hook: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    paths = hook._Paths([])
+    assert paths.forbidden(str(tmp_path / "link" / "a")) == "/etc/a"
+    assert paths.forbidden(str(tmp_path / "link"), follows=False) is None
+
+
+SECRETS: tuple[tuple[object, bool], ...] = (
+    ("/proc/self/fd", True),
+    ("/proc/self/fd/7", True),
+    ("/proc/1/environ", True),
+    ("/proc/thread-self/maps", True),
+    (f"{TEMPORARY}/../proc/self/mem", True),
+    ("/dev/fd/3", True),
+    ("/proc/cpuinfo", False),
+    ("/proc/self/status", False),
+    ("/proc/self/cgroup", False),
+    ("/dev/null", False),
+    ("processes/a", False),
+    (3, False),
+)
+
+
+@pytest.mark.parametrize(("path", "told"), SECRETS)
+def test_which_paths_are_a_process_s_own(path: object, told: bool, hook: ModuleType) -> None:  # noqa: FBT001 -- a table
+    assert (hook._opened_secretly(path) is not None) is told
+
+
+IMPORTS: tuple[tuple[str, list[str]], ...] = (
+    ("import os, json", []),
+    ("x.pytest = 1", []),
+    ("'pytest' in sys.modules", []),
+    ("import pytest", ["pytest"]),
+    ("import unittest.mock as m", ["unittest.mock"]),
+    ("from unittest import mock", ["unittest"]),
+    ("def f():\n  def g():\n    import pluggy._hooks", ["pluggy._hooks"]),
+    ("sys.modules['_pytest.runner']", ["_pytest.runner"]),
+    ("class A:\n  import report_plugin", ["report_plugin"]),
+    ("'_pytest is a package'", []),
+)
+
+
+@pytest.mark.parametrize(("code", "names"), IMPORTS)
+def test_what_is_imported_of_the_runner(code: str, names: list[str], hook: ModuleType) -> None:
+    found = hook.runner_imports(compile(code, "a.py", "exec"))
+    assert [name for name, _ in found] == names
+    assert all(line > 0 for _, line in found)
+
+
+def test_the_table_names_every_finding(hook: ModuleType) -> None:
+    rules = hook._make_rules(hook._Paths([]))
+    kinds = {kind for kind, _, _ in rules.values() if kind} | {"runner_imported", "descriptor_opened"}
+    assert kinds == {line.split(" |")[0].lstrip("| ") for line in hook.__doc__.splitlines() if "_" in line[:24]}
+
+
+def test_a_finding_is_written_once_per_place_and_at_most_200(hook: ModuleType) -> None:
+    records: list[dict[str, str]] = []
+    known = hook.Hook(records.append, lambda: "test_a", ["tests/**"])
+    for number in range(300):
+        for _ in range(2):
+            known.note("signal_sent", f"a.py:{number}", "x" * 1000)
+    assert [record["where"] for record in records] == [f"a.py:{number}" for number in range(200)]
+    assert {(record["id"], len(record["what"])) for record in records} == {("test_a", hook.MOST_TOLD)}

@@ -1,0 +1,399 @@
+"""Tells what submitted code does to the process that runs the tests, from CPython's audit events (3.8 and newer).
+
+An event counts when the innermost frame that is not of the environment is submitted source, not test code. Where the
+stack is all the environment's, it counts in threads only (a library's function as a thread's target).
+
+| finding | what was done |
+|---|---|
+| code_replaced | a function's ``__code__`` set; code or function objects made by hand while no module is imported; source compiled under the name of a file of the tests or the environment |
+| trace_set | ``sys.settrace``, ``sys.setprofile``, ``threading.settrace``, ``sys.monitoring`` |
+| frames_walked | ``sys._getframe`` and what gives frames, called by the source itself or through inspect |
+| objects_listed | ``gc.get_objects``, ``gc.get_referrers``, ``gc.get_referents`` |
+| ctypes_used | foreign functions or memory |
+| process_started | fork, exec, spawn, ``os.system``, ``subprocess`` |
+| signal_sent | ``os.kill`` and the like |
+| descriptor_opened | a process's own files in /proc, or /dev/fd |
+| written_outside | something written, moved or removed outside workspace and temporary folders, or of the tests |
+| runner_imported | an import of pytest, pluggy, unittest or of our own modules in submitted source |
+| socket_used | an address looked up, bound, connected or sent to |
+| audit_hook_added | ``sys.addaudithook`` |
+
+Not counted, since honest code does it all the time: compile, exec, opening files to read, writing in the workspace.
+
+Covered: the hook cannot be removed, and what it needs is held by its closures. A finding is written at once.
+Not covered: what raises no event (frames through generators, closure cells, ``os.write``), library functions that the
+runner or the garbage collector calls back in the main thread, code that native extensions run.
+
+Standard library only. Does nothing before CPython 3.8.
+"""  # noqa: E501 -- a table
+
+import dis
+import os
+import sys
+import tempfile
+import threading
+from _thread import get_ident
+from types import CodeType
+
+from place_files import compile_patterns
+
+WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
+MOST_RECORDS = 200
+MOST_TOLD = 120
+INDIRECT, DIRECT, OUTSIDE_IMPORTS = range(3)
+"""Whose event counts: that of the innermost frame of the workspace, of the very caller, of the caller but at import."""
+TEST, SUBMITTED, TRUSTED, GENERATED = range(4)
+"""Whose a file is; generated code has no file."""
+_RUNNER = frozenset(("pytest", "_pytest", "pluggy", "unittest"))
+_OWN = frozenset(("report_plugin", "audit_hook", "snapshot", "ask", "place_files", "launch"))
+_INSIDE = frozenset(("_pytest", "pluggy", "report_plugin", "audit_hook"))
+"""Whose names as texts in submitted source count as an import."""
+_WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_BRIDGES = frozenset(
+    ("<lambda>", "currentframe", "stack", "trace", "getouterframes", "getinnerframes", "walk_stack", "walk_tb")
+)
+"""Functions of inspect, logging and traceback that hand frames to their caller."""
+_PROCESS_FILE_PARTS = 4
+_HARMLESS = frozenset(("cgroup", "mountinfo", "mounts", "stat", "statm", "status"))
+"""Files of a process in /proc that hold figures only; libraries count processors by them."""
+
+
+def _always(arguments):
+    return ""
+
+
+def _attribute_set(arguments):
+    return "" if arguments[1] == "__code__" else None
+
+
+def _frame_read(arguments):
+    return arguments[1] if arguments[1] in ("tb_frame", "f_code", "gi_frame", "cr_frame", "ag_frame") else None
+
+
+def _first(arguments):
+    return str(arguments[0])[:MOST_TOLD] if arguments and type(arguments[0]) in (str, int, bytes) else ""
+
+
+def _text_path(path):
+    """Return a path as text; None for a descriptor or what is no path."""
+    if isinstance(path, int) or path is None:
+        return None
+    text = os.fsdecode(path)
+    return str.__str__(text)
+
+
+class _Paths:
+    """Knows which paths may be written, and whose a file is."""
+
+    def __init__(self, sources):
+        self.tests = compile_patterns(sources)
+        self.roots = tuple(sorted(_trusted_roots()))
+        temporary = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/null", "/dev/tty", "/dev/shm"]  # noqa: S108
+        self.temporary = tuple(os.path.realpath(place) + os.sep for place in temporary)
+        self.owners = {}
+
+    def owner_of(self, name):
+        """Return whose code it is that has this file name."""
+        if name.startswith("<"):
+            return TRUSTED if name.startswith("<frozen ") else GENERATED
+        path = os.path.normpath(os.path.join(WORKSPACE, name))
+        if path.startswith(WORKSPACE + os.sep):
+            return TEST if self.tests.match(path[len(WORKSPACE) + 1 :]) else SUBMITTED
+        return TRUSTED if path.startswith(self.roots) else SUBMITTED
+
+    def forbidden(self, path, descriptor=-1, follows=True):  # noqa: FBT002 -- internal
+        """Return the path where it may not be written: of the tests, or outside workspace and temporary folders."""
+        text = _text_path(path)
+        if text is None:
+            return None
+        if type(descriptor) is int and descriptor >= 0:
+            text = os.path.join(os.readlink("/proc/self/fd/{}".format(descriptor)), text)
+        if follows:
+            real = os.path.realpath(text)
+        else:
+            folder, name = os.path.split(os.path.abspath(text))
+            real = os.path.join(os.path.realpath(folder), name)
+        if real.startswith(WORKSPACE + os.sep):
+            return real if self.tests.match(real[len(WORKSPACE) + 1 :]) else None
+        return None if (real + os.sep).startswith(self.temporary) else real
+
+
+def _trusted_roots():
+    """Return the folders of interpreter, environment and these programs, each with its real place."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    places = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__), here}
+    places.update(os.path.abspath(entry) for entry in sys.path if entry)
+    places.update([os.path.realpath(place) for place in places])
+    inside = WORKSPACE + os.sep
+    return {place.rstrip(os.sep) + os.sep for place in places if not (place + os.sep).startswith(inside)} - {os.sep}
+
+
+def _opened_secretly(path):
+    """Return the path where it is a process's own file in /proc, or a descriptor in /dev."""
+    text = _text_path(path)
+    if text is None or ("proc" not in text and "/fd" not in text and "/dev" not in text):
+        return None
+    text = os.path.abspath(text)
+    parts = text.split("/")
+    if parts[1] == "proc" and parts[2:]:
+        own = parts[2] in ("self", "thread-self") or parts[2].isdigit()
+        return text if own and not (len(parts) == _PROCESS_FILE_PARTS and parts[3] in _HARMLESS) else None
+    return text if text == "/dev/fd" or text.startswith("/dev/fd/") else None
+
+
+def _make_open_check(paths):
+    def opened(arguments):
+        path, mode, flags = arguments[:3]
+        writes = flags & _WRITING_FLAGS if type(flags) is int else 0
+        if not writes and type(mode) is str:
+            writes = "w" in mode or "a" in mode or "x" in mode or "+" in mode
+        secret = _opened_secretly(path)
+        if secret is not None:
+            return ("descriptor_opened", secret)
+        found = paths.forbidden(path) if writes else None
+        return None if found is None else ("written_outside", found)
+
+    return opened
+
+
+def _make_write_check(paths, *places, follows=False):
+    """Return a check of paths at places in the arguments, each with the place of the folder that it is relative to."""
+
+    def written(arguments):
+        for path_at, folder_at in places:
+            folder = arguments[folder_at] if folder_at is not None and folder_at < len(arguments) else -1
+            found = paths.forbidden(arguments[path_at], folder, follows)
+            if found is not None:
+                return found
+        return None
+
+    return written
+
+
+def _listed(arguments):
+    return _opened_secretly(arguments[0])
+
+
+def _make_link_check(paths):
+    written = _make_write_check(paths, (1, 2))
+
+    def linked(arguments):
+        secret = _opened_secretly(arguments[0])
+        if secret is not None:
+            return ("descriptor_opened", secret)
+        found = written(arguments)
+        return None if found is None else ("written_outside", found)
+
+    return linked
+
+
+def _named(kind, way, *events, check=_always):
+    return dict.fromkeys(events, (kind, way, check))
+
+
+def _make_rules(paths):
+    """Return, by event, the finding, whose events count, and what says whether this one does."""
+    rules = {}
+    rules.update(_named("code_replaced", INDIRECT, "object.__setattr__", check=_attribute_set))
+    rules.update(_named("code_replaced", OUTSIDE_IMPORTS, "code.__new__", "function.__new__"))
+    rules.update(_named("code_replaced", DIRECT, "compile", check=_make_compile_check(paths)))
+    rules.update(_named("trace_set", INDIRECT, "sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))
+    rules.update(_named("frames_walked", DIRECT, "sys._getframe", "sys._current_frames", "sys._current_exceptions"))
+    rules.update(_named("frames_walked", DIRECT, "object.__getattr__", check=_frame_read))
+    rules.update(_named("objects_listed", INDIRECT, "gc.get_objects", "gc.get_referrers", "gc.get_referents"))
+    rules.update(_named("ctypes_used", INDIRECT, *["ctypes." + name for name in _FOREIGN]))
+    rules.update(_named("process_started", INDIRECT, *_STARTED, check=_first))
+    signals = ["os.kill", "os.killpg", "signal.pthread_kill", "signal.raise_signal"]
+    rules.update(_named("signal_sent", INDIRECT, *signals, check=_first))
+    rules.update(_named("socket_used", INDIRECT, *["socket." + name for name in _ADDRESSED]))
+    rules.update(_named("audit_hook_added", INDIRECT, "sys.addaudithook"))
+    rules.update(_named(None, INDIRECT, "open", check=_make_open_check(paths)))
+    rules.update(_named(None, INDIRECT, "os.symlink", check=_make_link_check(paths)))
+    rules.update(_named("descriptor_opened", INDIRECT, "os.listdir", "os.scandir", check=_listed))
+    for event, places, follows in _WRITES:
+        check = _make_write_check(paths, *places, follows=follows)
+        rules.update(_named("written_outside", INDIRECT, event, check=check))
+    return rules
+
+
+_WRITES = (("os.remove", [(0, 1)], False), ("os.rmdir", [(0, 1)], False), ("os.mkdir", [(0, 2)], False))
+_WRITES += (("os.rename", [(0, 2), (1, 3)], False), ("os.link", [(1, 3)], False), ("os.truncate", [(0, None)], True))
+_WRITES += (("os.chmod", [(0, 2)], True), ("os.chown", [(0, 3)], True), ("os.utime", [(0, 3)], True))
+"""Event, places of paths and of the folders that they are relative to, whether links are followed."""
+_FOREIGN = "PyObj_FromPtr addressof call_function cdata cdata/buffer create_string_buffer dlopen dlsym".split()  # noqa: SIM905
+_FOREIGN += ["dlsym/handle", "memoryview_at", "set_errno", "string_at", "wstring_at"]
+_STARTED = "os.exec os.fork os.forkpty os.posix_spawn os.spawn os.system pty.spawn subprocess.Popen".split()  # noqa: SIM905 -- one line
+_ADDRESSED = ["bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname", "sendmsg", "sendto"]
+
+
+def _make_compile_check(paths):
+    def compiled(arguments):
+        name = _text_path(arguments[1])
+        if name is None or not name.endswith(".py") or paths.owner_of(name) == SUBMITTED:
+            return None
+        return name[-MOST_TOLD:]
+
+    return compiled
+
+
+def _line_of_import(code, names):
+    """Return the name and the line of the first import of a runner's module in the code; None without one."""
+    line = code.co_firstlineno
+    for step in dis.get_instructions(code):
+        line = step.starts_line if type(step.starts_line) is int else getattr(step, "line_number", None) or line
+        if step.opname == "IMPORT_NAME" and step.argval.partition(".")[0] in names:
+            return step.argval, line
+    return None
+
+
+def runner_imports(code, most=20):
+    """Return (name, line) of what the code and the code in it import of the runner, or names of its inside."""
+    found, waiting = [], [code]
+    names = _RUNNER | _OWN
+    while waiting and len(found) < most:
+        code = waiting.pop()
+        if any(name.partition(".")[0] in names for name in code.co_names):
+            seen = _line_of_import(code, names)
+            if seen is not None:
+                found.append(seen)
+        for constant in code.co_consts:
+            if type(constant) is str:
+                if constant.partition(".")[0] in _INSIDE and " " not in constant:
+                    found.append((constant[:MOST_TOLD], code.co_firstlineno))
+            elif type(constant) is CodeType:
+                waiting.append(constant)
+    return found
+
+
+class Hook:
+    """What the hook knows; the hook itself is the closure that `make_hook` returns."""
+
+    def __init__(self, write, current, sources):
+        self.write, self.current = write, current
+        self.paths = _Paths(sources)
+        self.seen = set()
+        self.made = {}
+        self.main = threading.main_thread().ident
+        self.bridges = frozenset(
+            sys.modules[name].__file__ for name in ("inspect", "traceback", "logging") if name in sys.modules
+        )
+
+    def find(self, frame, way):
+        """Return where the event comes from, as path:line, if it counts; else None."""
+        owners, owner_of, made = self.paths.owners, self.paths.owner_of, self.made
+        while frame is not None:
+            code = frame.f_code
+            name = code.co_filename
+            owner = owners.get(name)
+            if owner is None:
+                owner = owners[name] = owner_of(name)
+            if id(code) in made or owner == SUBMITTED:
+                if way == OUTSIDE_IMPORTS and _at_import(frame):
+                    return None
+                return "{}:{}".format(_shown(name), frame.f_lineno)
+            if owner == TEST:
+                return None
+            if way != INDIRECT and not (owner == GENERATED or (code.co_name in _BRIDGES and name in self.bridges)):
+                return None
+            if owner == TRUSTED and code.co_name == "<module>":
+                return None
+            frame = frame.f_back
+        return "thread" if way == INDIRECT and get_ident() != self.main else None
+
+    def note(self, kind, where, what):
+        """Write a finding, once for each kind and place."""
+        if (kind, where) in self.seen or len(self.seen) >= MOST_RECORDS:
+            return
+        self.seen.add((kind, where))
+        record = {"kind": "audit", "finding": kind, "where": where, "what": what[:MOST_TOLD], "id": self.current()}
+        self.write(record)
+
+    def executed(self, code, frame):
+        """Note whose generated code is, and what submitted modules import."""
+        if type(code) is not CodeType:
+            return
+        name = code.co_filename
+        owner = self.paths.owner_of(name)
+        caller = frame.f_code
+        by = self.paths.owner_of(caller.co_filename)
+        if id(caller) in self.made or by == SUBMITTED or (name[:1] == "<" and self.find(frame, INDIRECT)):
+            self.adopt(code)
+        if owner == SUBMITTED or id(code) in self.made:
+            for imported, line in runner_imports(code):
+                self.note("runner_imported", "{}:{}".format(_shown(name), line), "imports " + imported)
+
+    def adopt(self, code):
+        """Take code, and the code in it, as submitted, whatever its file name says."""
+        waiting = [code]
+        while waiting:
+            code = waiting.pop()
+            self.made[id(code)] = code
+            waiting += [constant for constant in code.co_consts if type(constant) is CodeType]
+
+
+def _at_import(frame):
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and not frame.f_code.co_filename.startswith("<"):
+            return frame.f_back is not None
+        frame = frame.f_back
+    return False
+
+
+def _shown(name):
+    return name[len(WORKSPACE) + 1 :] if name.startswith(WORKSPACE + os.sep) else name
+
+
+def make_hook(write, current, sources):
+    """Return the audit hook.
+
+    Args:
+        write: Writes a record.
+        current: Returns the id of the running test, or an empty text.
+        sources: Patterns of the paths that are test code.
+    """
+    known = Hook(write, current, sources)
+    rules = _make_rules(known.paths)
+    rules["exec"] = (None, INDIRECT, _always)
+    rule_of, busy, thread, frame_at = rules.get, set(), get_ident, sys._getframe  # noqa: SLF001 -- no other way
+    hooks_of_threads = threading.__dict__
+
+    def hook(event, arguments):
+        rule = rule_of(event)
+        if rule is None:
+            return
+        me = thread()
+        if me in busy:
+            return
+        busy.add(me)
+        try:
+            kind, way, check = rule
+            if event == "exec":
+                known.executed(arguments[0], frame_at(1))
+                return
+            try:
+                what = check(arguments)
+            except (LookupError, TypeError, ValueError, OSError):
+                return
+            if what is None:
+                return
+            if kind is None:
+                kind, what = what
+            where = known.find(frame_at(1), way)
+            if kind == "trace_set" and where == "thread":
+                tracer = hooks_of_threads.get("_trace_hook") or hooks_of_threads.get("_profile_hook")
+                owner = known.paths.owner_of(getattr(getattr(tracer, "__code__", None), "co_filename", "<none>"))
+                where = where if owner == SUBMITTED else None
+            if where is not None:
+                known.note(kind, where, (event + " " + what).strip())
+        finally:
+            busy.discard(me)
+
+    return hook
+
+
+def install(write, current, sources):
+    """Install the hook, for good; return whether this interpreter has audit hooks."""
+    if not hasattr(sys, "addaudithook"):
+        return False
+    sys.addaudithook(make_hook(write, current, sources))
+    return True
