@@ -313,6 +313,17 @@ def test_lines_that_differ_from_run_to_run_are_not_told(validated: Validate) -> 
     assert [line for line in told if line.startswith("| ")] == ["| printed"]
 
 
+def test_where_a_test_is_not_steady_the_fixed_side_is_run_as_often_again(validated: Validate) -> None:
+    tests = "import os, pytest\n@pytest.mark.parametrize('n', range(16))\n"
+    tests += "def test_luck(n):\n    assert os.urandom(1)[0] % 2\n"
+    validation = validated(replace(ADD, new_tests=ADD.new_tests + tests))
+    assert [run.stage for run in validation.runs].count("fixed_new_tests") == 6
+    assert validation.runs[-1].order_seed is not None
+    found = classes(validation)
+    assert (found["test_add"], found["test_zero"]) == ("F2P", "P2P")
+    assert "FLAKY" in found.values()
+
+
 def test_fewer_runs_than_three_are_refused(validated: Validate) -> None:
     with pytest.raises(ValueError, match="flaky"):
         validated(replace(ADD, runs=2))
