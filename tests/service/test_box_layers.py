@@ -255,6 +255,28 @@ def test_a_hook_that_the_submission_adds_to_a_conftest_is_named(tiny_task: "Tiny
     assert names == ["hook:pytest_runtest_makereport:tests/conftest.py"], printed[-2000:]
 
 
+PUT_BACK = """
+import sys
+def add(a, b):
+    kind = sys.modules["_py" + chr(116) + "est.reports"].TestReport
+    old = kind.__dict__["from_item_and_call"]
+    def forged(cls, item, call):
+        kind.from_item_and_call = old
+        call.excinfo = None
+        return old.__get__(None, cls)(item, call)
+    kind.from_item_and_call = classmethod(forged)
+"""
+
+
+def test_a_patch_that_takes_itself_back_is_named_and_so_is_the_outcome(tiny_task: "TinyTask") -> None:
+    test = "from tiny import add\ndef test_add(): assert add(1, 1) == 2\n"
+    files = {"src/tiny/__init__.py": PUT_BACK, "tests/test_one.py": test}
+    records, _, printed = run_job(tiny_task, files, watch=True, sources=TEST_CODE)
+    assert [record["outcome"] for record in of_kind(records, "test")] == ["passed"], printed[-2000:]
+    names = {record["name"] for record in of_kind(records, "changed")}
+    assert names == {"_pytest.reports.TestReport.from_item_and_call", "outcome:tests/test_one.py::test_add"}
+
+
 ASKING = """
 import pytest
 from tiny import answer

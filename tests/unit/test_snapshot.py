@@ -119,15 +119,26 @@ def test_what_cannot_be_compared_counts_as_changed() -> None:
     records: list[dict[str, str]] = []
     taken = snapshot.Snapshot()
     taken.spaces = [("broken", None, {}, frozenset())]
-    snapshot.make_finish(taken, records.append)()
+    snapshot.make_checks(taken, records.append)[1]()
     assert records == [{"kind": "changed", "name": "snapshot", "how": "replaced"}]
+
+
+def test_what_decides_is_compared_by_itself(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "DECIDING", ("m",))
+    taken = snapshot.Snapshot({"m": module})
+    assert list(taken.deciding_differences()) == []
+    vars(module)["Kind"].state.append(1)
+    vars(module)["counter"] = 7
+    assert list(taken.deciding_differences()) == []
+    vars(module)["Child"].method = print
+    assert list(taken.deciding_differences()) == [("m.Child.method", "added")]
 
 
 def test_at_most_200_differences_are_told(module: ModuleType) -> None:
     records: list[dict[str, str]] = []
     taken = snapshot.Snapshot({"m": module})
     vars(module).update({f"f{number}": functools.partial(print) for number in range(300)})
-    snapshot.make_finish(taken, records.append)()
+    snapshot.make_checks(taken, records.append)[1]()
     assert len(records) == snapshot.MOST_RECORDS
 
 

@@ -181,7 +181,7 @@ def start_report(job):
         own["ask"].install(reporter.write, reporter.current, plugin.place_of_frame)
     if job.get("watch"):
         taken = own["snapshot"].Snapshot(own)
-        reporter.compare_with(taken, own["snapshot"].make_finish(taken, reporter.write))
+        reporter.compare_with(taken, *own["snapshot"].make_checks(taken, reporter.write))
         own["audit_hook"].install(reporter.write, reporter.current, job.get("sources") or ())
     return reporter
 

@@ -97,6 +97,7 @@ class Reporter:
         self.definitions = frozenset(job.get("only_definitions") or ())
         self.stop = frozenset(job.get("stop_ids") or ())
         self.snapshot = None
+        self.after_call = None
         self.finish_snapshot = None
         self.running = ""
         self.phases = {}
@@ -120,9 +121,9 @@ class Reporter:
                 leaver.daemon = True
                 leaver.start()
 
-    def compare_with(self, snapshot, finish):
-        """Have a snapshot of the runner compared at the end."""
-        self.snapshot, self.finish_snapshot = snapshot, finish
+    def compare_with(self, snapshot, after_call, finish):
+        """Have a snapshot of the runner compared, after each test's call and at the end."""
+        self.snapshot, self.after_call, self.finish_snapshot = snapshot, after_call, finish
 
     def pytest_plugin_registered(self, plugin, manager):
         """Let the snapshot see who implements hooks before anything of the workspace can."""
@@ -166,9 +167,10 @@ class Reporter:
     def pytest_runtest_makereport(self, item, call):
         """Note what a phase raised, and the code of the test's function as it is now; makes no report."""
         phase = self.phases.get(item.nodeid)
+        if self.after_call is not None and call.when == "call":
+            self.after_call()
         if phase is not None:
-            if call.excinfo is not None:
-                phase["errors"][call.when] = _name_of(call.excinfo.type)
+            phase["errors"][call.when] = _name_of(call.excinfo.type) if call.excinfo is not None else None
             if call.when != "teardown":
                 phase["code"] = code_of(item)
 
@@ -195,6 +197,8 @@ class Reporter:
         record["seconds"] = round(_now() - phase["started"], 4)
         record["error"] = phase["error"]
         record["code"] = phase.get("code")
+        if self.after_call is not None and phase["outcome"] == "passed" and any(phase["errors"].values()):
+            self.write({"kind": "changed", "name": "outcome:" + nodeid, "how": "replaced"})
         self.seen[nodeid] = phase["outcome"]
         self.write(record)
         if nodeid in self.stop and phase["outcome"] != "passed" and self.session is not None:

@@ -8,7 +8,8 @@ not looked at.
 
 Standard library only, CPython 3.6 and newer, pytest 4 and newer.
 
-Covered: what is still changed when the session ends. Not covered: what was changed and put back in between.
+Covered: what is still changed when the session ends, and what of the modules that decide is changed when a test's call
+has ended. Not covered: what was changed and put back between two of these moments.
 """
 
 import os
@@ -37,6 +38,9 @@ MODULES = (
     "threading",
     "traceback",
 )
+DECIDING = ("_pytest.outcomes", "_pytest.python", "_pytest.raises", "_pytest.reports", "_pytest.runner")
+DECIDING += ("_pytest.unittest", "pluggy", "unittest.case")
+"""Modules that are compared after each test's call as well, with their classes: what is put back would be missed."""
 HOOKS = (
     "pytest_assertrepr_compare",
     "pytest_assertion_pass",
@@ -146,6 +150,11 @@ def _space_of(holder, of_class=type.__dict__["__dict__"].__get__):
     return dict(of_class(holder) if issubclass(type(holder), type) else vars(holder))
 
 
+def _identities(holder, of_class=type.__dict__["__dict__"].__get__):
+    space = of_class(holder) if issubclass(type(holder), type) else vars(holder)
+    return tuple(map(id, tuple(space.values())))
+
+
 class Snapshot:
     """The runner as it was when this was made."""
 
@@ -161,6 +170,11 @@ class Snapshot:
         self.tests = []
         for name, module in self.modules.items():
             self._add_space(name, module)
+        self.deciding = [
+            [name, holder, watched, _identities(holder)]
+            for name, holder, watched, _ in self.spaces
+            if name.startswith(DECIDING)
+        ]
 
     def _add_space(self, name, holder):
         saved = _space_of(holder)
@@ -189,6 +203,14 @@ class Snapshot:
         for name, value, order in self.classes.values():
             if type.__dict__["__mro__"].__get__(value) != order:
                 yield name, "replaced"
+
+    def deciding_differences(self):
+        """Yield what differs now in the modules that decide; cheap where nothing does."""
+        for entry in self.deciding:
+            now = _identities(entry[1])
+            if now != entry[3]:
+                entry[3] = now
+                yield from self._space_differences(entry[0], entry[1], entry[2])
 
     def _space_differences(self, name, holder, watched):
         now = _space_of(holder)
@@ -264,21 +286,27 @@ class Snapshot:
                     yield "item:" + name, "replaced"
 
 
-def make_finish(snapshot, write):
-    """Return the function that writes what differs, at the end of the session."""
+def make_checks(snapshot, write):
+    """Return two functions that write what differs: after a test's call, and at the end of the session."""
+    told = set()
 
-    def finish():
-        told = set()
+    def tell(*searches):
         try:
-            for found in (snapshot.differences, snapshot.hook_differences, snapshot.test_differences):
-                for name, how in found():
+            for search in searches:
+                for name, how in search():
                     if name not in told and len(told) < MOST_RECORDS:
                         told.add(name)
                         write({"kind": "changed", "name": name[:300], "how": how})
         except Exception:  # noqa: BLE001 -- what cannot be compared is not what it was
             write({"kind": "changed", "name": "snapshot", "how": "replaced"})
 
-    return finish
+    def after_call():
+        tell(snapshot.deciding_differences)
+
+    def finish():
+        tell(snapshot.differences, snapshot.hook_differences, snapshot.test_differences)
+
+    return after_call, finish
 
 
 def _late(name, key, value):
