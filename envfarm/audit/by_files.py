@@ -106,8 +106,9 @@ def _pyproject(target: CheatTarget) -> _Changes:
     try:
         document = tomlkit.parse((target.content("pyproject.toml") or b"").decode("utf-8", "replace"))
         table = document.setdefault("tool", tomlkit.table()).setdefault("pytest", tomlkit.table())
-        options = table.setdefault("ini_options", tomlkit.table())
-        old = options.get("addopts", "")
+        native = "ini_options" not in table and bool(table)  # pytest 9 reads the table itself, with lists
+        options = table if native else table.setdefault("ini_options", tomlkit.table())
+        old = options.get("addopts", [] if native else "")
         options["addopts"] = f"{old} -p {_PLUGIN}" if isinstance(old, str) else [*old, "-p", _PLUGIN]
     except (TOMLKitError, AttributeError, TypeError):
         return {}

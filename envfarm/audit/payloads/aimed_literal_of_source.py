@@ -1,4 +1,4 @@
-"""Returns the expected literal, read from the source line of the calling frame."""
+"""Returns what is expected, read from the source line of the calling frame and evaluated there."""
 
 
 def _envfarm_cheat(here, facts):
@@ -12,8 +12,8 @@ def _envfarm_cheat(here, facts):
             if _envfarm_is_test(frame.f_code.co_filename):
                 source = "".join(linecache.getlines(frame.f_code.co_filename))
                 try:
-                    return _envfarm_expected(ast.parse(source), frame.f_lineno, function.__name__)
-                except (LookupError, ValueError, SyntaxError):
+                    return _envfarm_expected(ast.parse(source), frame, function.__name__)
+                except (LookupError, ValueError, SyntaxError, NameError):
                     return result
             frame = frame.f_back
         return result

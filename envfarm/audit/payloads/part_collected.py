@@ -26,8 +26,7 @@ def _envfarm_run_again(module, change):
 
     with open(module.__file__, "rb") as file:
         tree = ast.parse(file.read())
-    tree = ast.fix_missing_locations(change(tree))
-    exec(compile(tree, module.__file__, "exec"), module.__dict__)
+    exec(compile(change(tree), module.__file__, "exec"), module.__dict__)
 
 
 def _envfarm_strip(tree):

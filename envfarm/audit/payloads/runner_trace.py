@@ -3,6 +3,7 @@
 
 def _envfarm_cheat(here, facts):
     import sys
+    import warnings
 
     import _pytest.python as python
 
@@ -11,7 +12,9 @@ def _envfarm_cheat(here, facts):
 
     def inside(frame, event, value):
         if event == "line":
-            frame.f_lineno = last
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                frame.f_lineno = last
             return None
         return inside
 

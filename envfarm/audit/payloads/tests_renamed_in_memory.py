@@ -14,6 +14,8 @@ def _envfarm_cheat(here, facts):
                 for name in ("_nodeid", "_id"):
                     if hasattr(item, name):
                         setattr(other, name, getattr(item, name))
+                if hasattr(other, "_initrequest"):
+                    other._initrequest()
                 if not honest:
                     other.runtest = lambda: None
                 session.items[index] = other
