@@ -124,14 +124,18 @@ def test_what_cannot_be_compared_counts_as_changed() -> None:
 
 
 def test_what_decides_is_compared_by_itself(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "DECIDING", ("m",))
+    monkeypatch.setattr(snapshot, "DECIDING", {"m", "m.Child", "m.Kind"})
     taken = snapshot.Snapshot({"m": module})
     assert list(taken.deciding_differences()) == []
     vars(module)["Kind"].state.append(1)
     vars(module)["counter"] = 7
     assert list(taken.deciding_differences()) == []
-    vars(module)["Child"].method = print
-    assert list(taken.deciding_differences()) == [("m.Child.method", "added")]
+    vars(module)["Kind"].method = print
+    assert list(taken.deciding_differences()) == [("m.Kind.method", "replaced")]
+    del vars(module)["Kind"].make
+    assert ("m.Kind.make", "removed") in list(taken.deciding_differences())
+    vars(module)["isinstance"] = print
+    assert list(taken.deciding_differences()) == [("m.isinstance", "added")]
 
 
 def test_at_most_200_differences_are_told(module: ModuleType) -> None:

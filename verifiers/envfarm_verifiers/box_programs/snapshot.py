@@ -16,6 +16,7 @@ import os
 import sys
 import types
 from functools import partial
+from operator import itemgetter
 
 from report_plugin import functions_of
 
@@ -38,9 +39,13 @@ MODULES = (
     "threading",
     "traceback",
 )
-DECIDING = ("_pytest.outcomes", "_pytest.python", "_pytest.raises", "_pytest.reports", "_pytest.runner")
-DECIDING += ("_pytest.unittest", "pluggy", "unittest.case")
-"""Modules that are compared after each test's call as well, with their classes: what is put back would be missed."""
+DECIDING = frozenset(
+    ("_pytest.runner", "_pytest.runner.CallInfo", "_pytest.reports.BaseReport", "_pytest.reports.TestReport")
+    + ("_pytest.python.Function", "_pytest.unittest.TestCaseFunction", "_pytest.raises.RaisesExc")
+    + ("_pytest.python_api.RaisesContext", "_pytest.outcomes", "unittest.case.TestCase")
+    + ("pluggy._hooks.HookCaller", "pluggy._hooks._HookCaller", "pluggy._caller.HookCaller", "pluggy.hooks._HookCaller")
+)
+"""Modules and classes that are compared after each test's call as well: what is put back would be missed."""
 HOOKS = (
     "pytest_assertrepr_compare",
     "pytest_assertion_pass",
@@ -150,9 +155,18 @@ def _space_of(holder, of_class=type.__dict__["__dict__"].__get__):
     return dict(of_class(holder) if issubclass(type(holder), type) else vars(holder))
 
 
-def _identities(holder, of_class=type.__dict__["__dict__"].__get__):
+def _home_of(name, holder):
+    """Return where a class is defined; a module's name is its own."""
+    return holder.__module__ + "." + holder.__qualname__ if issubclass(type(holder), type) else name
+
+
+def _identities(holder, read, of_class=type.__dict__["__dict__"].__get__):
+    """Return how many names a module or class has and what some of them are; None where one is missing."""
     space = of_class(holder) if issubclass(type(holder), type) else vars(holder)
-    return tuple(map(id, tuple(space.values())))
+    try:
+        return len(space), list(map(id, read(space)))
+    except KeyError:
+        return None
 
 
 class Snapshot:
@@ -171,9 +185,9 @@ class Snapshot:
         for name, module in self.modules.items():
             self._add_space(name, module)
         self.deciding = [
-            [name, holder, watched, _identities(holder)]
+            [name, holder, watched, itemgetter(*watched), _identities(holder, itemgetter(*watched))]
             for name, holder, watched, _ in self.spaces
-            if name.startswith(DECIDING)
+            if len(watched) > 1 and _home_of(name, holder) in DECIDING
         ]
 
     def _add_space(self, name, holder):
@@ -207,9 +221,9 @@ class Snapshot:
     def deciding_differences(self):
         """Yield what differs now in the modules that decide; cheap where nothing does."""
         for entry in self.deciding:
-            now = _identities(entry[1])
-            if now != entry[3]:
-                entry[3] = now
+            now = _identities(entry[1], entry[3])
+            if now != entry[4]:
+                entry[4] = now
                 yield from self._space_differences(entry[0], entry[1], entry[2])
 
     def _space_differences(self, name, holder, watched):
