@@ -8,11 +8,13 @@ import anyio.to_thread
 from envfarm.images import forget_workspace, prepare_image
 from envfarm.records.image import Image
 from envfarm.records.task import LeakCertificate, Quality
+from envfarm.records.trust import TrustPlan
 from envfarm.records.versioned import Record
 from task_miner.candidate_tests import hidden_names
 from task_miner.candidate_work import StageEnd, Work, Workshop
 from task_miner.classify import Classification
-from task_miner.packaging.package import with_quality
+from task_miner.packaging.package import with_quality, with_trust
+from task_miner.quality.calibrate import CalibrationRequest, calibrate
 from task_miner.quality.controls import make_controls
 from task_miner.quality.gate import GateRequest, GateResult, run_gate
 from task_miner.quality.leaks import AuditRequest, audit, first_leak
@@ -26,14 +28,15 @@ class GateState(Record, frozen=True, kw_only=True, tag="envfarm.gate_state/1"):
     """What the gate of a candidate found, kept until it is published."""
 
     quality: Quality
+    trust: TrustPlan
 
 
 async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
-    """Audit for leaks, grade the true fix and the controls, score mutants: with the task's own bytes."""
+    """Audit for leaks, calibrate the layers, grade the true fix and the controls, score mutants."""
     name, package = work.candidate.candidate_id, work.known_package()
     kept = shop.folder.load(name, Stage.GATE, GateState)
     if kept is not None:
-        work.package = with_quality(package, kept.quality)
+        work.package = with_quality(with_trust(package, kept.trust), kept.quality)
         return StageEnd(detail="from an earlier run")
     image = await prepare_image(package, provider=shop.provider, cache_folder=shop.options.cache_folder)
     try:
@@ -41,6 +44,8 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
         leak = first_leak(certificate)
         if leak is not None:
             return StageEnd(code=ReasonCode.LEAK_FOUND, detail=leak)
+        calibrated = await calibrate(_calibration_request(shop, work, image))
+        work.package = package = with_trust(package, calibrated.plan)
         found = await run_gate(_gate_request(shop, work, image))
         if found.reason is not ReasonCode.OK:
             return StageEnd(code=found.reason, detail=found.detail, log=_gate_log(found))
@@ -55,8 +60,9 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
         mutation=score,
         class_counts=classes.counts(),
         validation_runs=len(validated.validation.runs),
+        protection=calibrated.protection,
     )
-    shop.folder.save(name, Stage.GATE, GateState(quality=quality))
+    shop.folder.save(name, Stage.GATE, GateState(quality=quality, trust=calibrated.plan))
     work.package = with_quality(package, quality)
     detail = f"{len(found.controls)} controls as they have to be, {score.killed} of {score.mutants} mutants killed"
     return StageEnd(detail=detail, log=_gate_log(found))
@@ -92,6 +98,18 @@ def _audit(shop: Workshop, work: Work, image: Image) -> LeakCertificate:
 
 def _base_tree(shop: Workshop, commit: str) -> list[tuple[int, str]]:
     return list(read_tree(shop.source.git_folder, commit).values())
+
+
+def _calibration_request(shop: Workshop, work: Work, image: Image) -> CalibrationRequest:
+    entries = work.known_files().workspace.entries
+    return CalibrationRequest(
+        package=work.known_package(),
+        image=image,
+        lease=shop.provider.lease,
+        base_tests={entry.path: entry.content for entry in entries if entry.link_target is None},
+        propose=shop.language.code.guards,
+        boxes=shop.boxes,
+    )
 
 
 def _gate_request(shop: Workshop, work: Work, image: Image) -> GateRequest:

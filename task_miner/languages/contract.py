@@ -13,6 +13,7 @@ from envfarm.records.image import Folder
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox
 from envfarm_verifiers.test_run import TestRun
+from task_miner.languages.guards import ProposedTest
 from task_miner.reasons import ReasonCode
 from task_miner.unit import Candidate, PathRole
 
@@ -76,6 +77,12 @@ class CodeRules(Protocol):
 
     def mutants(self, path: PurePosixPath, old: bytes | None, new: bytes, *, limit: int) -> tuple[Mutant, ...]:
         """Return at most `limit` mutants of the lines that `new` adds to `old`, spread over them, always the same."""
+        ...
+
+    def guards(
+        self, path: PurePosixPath, old: bytes | None, new: bytes, functions: frozenset[str]
+    ) -> tuple[ProposedTest, ...]:
+        """Return how tests of a fixed file could be altered, by names of functions without their classes."""
         ...
 
     def labels_of(self, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 from task_miner.environment.runner_options import settings_differ
 from task_miner.languages.contract import ChangedTests, Mutant
+from task_miner.languages.guards import ProposedTest
+from task_miner.languages.python_guards import propose_guards
 from task_miner.languages.python_mutants import make_mutants
 from task_miner.languages.python_syntax import dump, parse_bare
 from task_miner.languages.python_tests_tree import compare_tests
@@ -39,6 +41,12 @@ class PythonCode:
     def mutants(self, path: PurePosixPath, old: bytes | None, new: bytes, *, limit: int) -> tuple[Mutant, ...]:
         """Return at most `limit` mutants of the lines that `new` adds to `old`."""
         return make_mutants(str(path), old or b"", new, limit=limit) if path.suffix == ".py" else ()
+
+    def guards(
+        self, path: PurePosixPath, old: bytes | None, new: bytes, functions: frozenset[str]
+    ) -> tuple[ProposedTest, ...]:
+        """Return how tests of a fixed file could be altered, by names of functions without their classes."""
+        return propose_guards(str(path), old, new, functions) if path.suffix == ".py" else ()
 
     def labels_of(self, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> tuple[str, ...]:
         """Return what kind of work a change of source is: ``lint``, ``typing``, or nothing in particular.

@@ -25,13 +25,13 @@ def propose_guards(path: str, old: bytes | None, new: bytes, definitions: Collec
         path: Path of the test file in the workspace.
         old: The file on the base; None where the patch adds it.
         new: The fixed file. One that does not parse, or is not UTF-8, has no proposals.
-        definitions: Names of tests, ``function`` or ``Class::method``.
+        definitions: Names of tests, ``function`` or ``Class::method``; a function's name alone means every class's.
     """
     source = read_source(path, old, new)
     if source is None:
         return ()
     parametrize = parametrize_names(source.tree)
-    wanted = {name: node for name, node in _definitions(source.tree.body, "") if name in definitions}
+    wanted = {name: node for name, node in _definitions(source.tree.body, "") if _is_wanted(name, definitions)}
     proposed: list[ProposedTest] = []
     for name, node in wanted.items():
         if reads_clock(node):
@@ -48,6 +48,10 @@ def propose_guards(path: str, old: bytes | None, new: bytes, definitions: Collec
             )
         )
     return tuple(sorted(proposed, key=lambda test: test.first_line))
+
+
+def _is_wanted(name: str, definitions: Collection[str]) -> bool:
+    return name in definitions or name.rsplit("::", 1)[-1] in definitions
 
 
 def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Function]]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import PurePosixPath
 
 import anyio
 import msgspec
@@ -34,7 +35,7 @@ from task_miner.quality.twin_choice import Candidate, candidate_rounds, choose_t
 from task_miner.together import run_together
 
 _MIXED_RUNS = 4
-Propose = Callable[[str, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
+Propose = Callable[[PurePosixPath, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
 """Path, base content, fixed content, names of functions without their classes; the proposals."""
 
 
@@ -179,7 +180,7 @@ def _find_tests(
     proposals: dict[int, ProposedTest] = {}
     for path in sorted(wanted & reference.keys()):
         functions = frozenset(_function(name) for name in deciding if report.origins.get(name, ("", 0))[0] == path)
-        for found in request.propose(path, request.base_tests.get(path), reference[path], functions):
+        for found in request.propose(PurePosixPath(path), request.base_tests.get(path), reference[path], functions):
             ids = tuple(
                 name
                 for name in report.collected

@@ -79,5 +79,7 @@ async def place_reference(
         return True
     if result.exit_code == _DISK_FULL:
         return False
-    message = f"the hidden tests could not be placed: {result.stderr[-500:].decode('utf-8', 'replace').strip()}"
+    ended = "timed out" if result.timed_out else f"signal {result.signal}" if result.signal else result.exit_code
+    said = result.stderr[-500:].decode("utf-8", "replace").strip()
+    message = f"the hidden tests could not be placed ({ended}): {said}"
     raise VerifierError(message, retryable=True)
