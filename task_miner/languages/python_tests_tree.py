@@ -74,9 +74,9 @@ def _read_body(body: list[ast.stmt], prefix: str, found: _TestFile) -> None:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             found.shared += _imports(node, prefix)
         else:
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Import | ast.ImportFrom):
-                    inner.names.sort(key=lambda alias: (alias.name, alias.asname or ""))
+            for part in ast.walk(node):
+                if isinstance(part, ast.Import | ast.ImportFrom):
+                    part.names.sort(key=lambda alias: (alias.name, alias.asname or ""))
             found.shared.append(prefix + dump(node) if prefix else dump(node))
 
 

@@ -1,13 +1,12 @@
 """The publish gate's submissions that must not pay: no change at all, and cheap cheats. PURE."""
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from envfarm.grading.path_quoting import quote
+from envfarm.audit.carrier import run_around
+from envfarm.audit.file_diff import replace_file
 from envfarm.records.submission import Submission, SubmissionKind
-from task_miner.languages.python_syntax import is_docstring, parse_python
 from task_miner.quality import cheats
 
 _MOST_CARRIERS = 3
@@ -63,7 +62,7 @@ def make_controls(
 def _carried(carriers: Mapping[str, bytes | None], payload: bytes) -> bytes:
     """Return a diff that makes each module run the payload first."""
     return b"".join(
-        replace_file(path, content, run_first(content or b"", payload)) for path, content in carriers.items()
+        replace_file(path, content, run_around(content or b"", payload)) for path, content in carriers.items()
     )
 
 
@@ -72,61 +71,5 @@ def _conftest_patch(tests: Mapping[str, bytes], conftests: Mapping[str, bytes]) 
     places = {PurePosixPath("conftest.py"), *(PurePosixPath(path).with_name("conftest.py") for path in tests)}
     changed = {str(place): conftests.get(str(place)) for place in sorted(places)}
     return b"".join(
-        replace_file(path, content, run_first(content or b"", cheats.CONFTEST)) for path, content in changed.items()
+        replace_file(path, content, run_around(content or b"", cheats.CONFTEST)) for path, content in changed.items()
     )
-
-
-def replace_file(path: str, old: bytes | None, new: bytes | None) -> bytes:
-    """Return a diff that makes a file hold `new` in place of `old`; None where it is absent."""
-    before, after = _lines(old), _lines(new)
-    head = [b"diff --git " + quote(f"a/{path}", always=True) + b" " + quote(f"b/{path}", always=True)]
-    if old is None:
-        head.append(b"new file mode 100644")
-    if new is None:
-        head.append(b"deleted file mode 100644")
-    if not before and not after:
-        return b"\n".join(head) + b"\n"
-    head.append(b"--- /dev/null" if old is None else b"--- " + quote(f"a/{path}", always=True))
-    head.append(b"+++ /dev/null" if new is None else b"+++ " + quote(f"b/{path}", always=True))
-    head.append(b"@@ -%s +%s @@" % (_range(before), _range(after)))
-    body = [_marked(b"-", line) for line in before] + [_marked(b"+", line) for line in after]
-    return b"\n".join(head) + b"\n" + b"".join(body)
-
-
-def _lines(content: bytes | None) -> list[bytes]:
-    """Return the lines as git counts them: a carriage return or a form feed ends none."""
-    if not content:
-        return []
-    *whole, rest = content.split(b"\n")
-    return [line + b"\n" for line in whole] + ([rest] if rest else [])
-
-
-def _range(lines: list[bytes]) -> bytes:
-    return b"1,%d" % len(lines) if lines else b"0,0"
-
-
-def _marked(mark: bytes, line: bytes) -> bytes:
-    return mark + line if line.endswith(b"\n") else mark + line + b"\n\\ No newline at end of file\n"
-
-
-def run_first(content: bytes, payload: bytes) -> bytes:
-    """Return the module with the payload run first, as far as a docstring and `from __future__` let it."""
-    tree = parse_python(content)
-    if tree is None:
-        return payload + content
-    body = tree.body
-    first = 0
-    for node in body:
-        if not (_is_future(node) or (node is body[0] and is_docstring(node))):
-            break
-        first = node.end_lineno or first
-    lines = _lines(content)
-    start = b"".join(lines[:first])
-    if start and not start.endswith(b"\n"):
-        start += b"\n"
-    end = b"\r\n" if b"\r\n" in content else b"\n"
-    return start + payload.replace(b"\n", end) + b"".join(lines[first:])
-
-
-def _is_future(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"

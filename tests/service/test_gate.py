@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from envfarm.audit.file_diff import replace_file
 from envfarm.errors import SandboxLostError, VerifierError
 from envfarm.grading.contract import Judgement, Verifier, VerifierInfo, VerifyRequest
 from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, TaskPackage
@@ -15,7 +16,7 @@ from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.patch_application import apply_patch
 from envfarm_verifiers.test_run import place_reference, trusted_folder
 from envfarm_verifiers.unit_tests import UnitTestsVerifier
-from task_miner.quality.controls import make_controls, replace_file
+from task_miner.quality.controls import make_controls
 from task_miner.quality.gate import GateRequest, GateResult, run_gate
 from task_miner.reasons import ReasonCode
 

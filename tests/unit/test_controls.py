@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envfarm.audit.carrier import run_around
+from envfarm.audit.file_diff import replace_file
 from envfarm.grading.submission_patch import plan_submission
 from envfarm.records.submission import SubmissionKind
 from task_miner.quality import cheats
-from task_miner.quality.controls import make_controls, replace_file, run_first
+from task_miner.quality.controls import make_controls
 
 SOURCES: dict[str, bytes | None] = {
     "pkg/a.py": b'"""Doc."""\nfrom __future__ import annotations\n\nX = 1\n',
@@ -111,7 +113,7 @@ def test_every_cheat_is_python(payload: bytes) -> None:
     ],
 )
 def test_a_payload_comes_as_early_as_python_lets_it(content: bytes, expected: bytes) -> None:
-    assert run_first(content, b"P\n") == expected
+    assert run_around(content, b"P\n") == expected
 
 
 LINES = st.lists(st.sampled_from([b"a", b"b\r", b"", b"\x0c", b"+x", b"-- y", b"\xff", b"\\ No newline"]), max_size=5)
