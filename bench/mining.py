@@ -113,11 +113,12 @@ def largest_folder(out: Path) -> int:
     return max(sizes, default=0)
 
 
-def measure(repo: str, cache: Path, limit: int, jobs: int, keep: Path | None) -> dict[str, Any]:
+def measure(repo: str, cache: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Mine a repository cold and warm, and return its row."""
+    limit, jobs, keep = options.limit, options.jobs, options.keep
     name = Path(repo).parent.name.split("+")[-1] if repo.endswith("/repo") else Path(repo).name
     with tempfile.TemporaryDirectory(prefix="envfarm-bench-") as scratch:
-        cold, _ = run(repo, Path(scratch) / "cold", cache, limit, jobs)
+        cold = None if options.warm else run(repo, Path(scratch) / "cold", cache, limit, jobs)[0]
         out = (keep / name) if keep else Path(scratch) / "warm"
         warm, meter = run(repo, out, cache, limit, jobs)
         size = largest_folder(out)
@@ -128,7 +129,7 @@ def measure(repo: str, cache: Path, limit: int, jobs: int, keep: Path | None) ->
         "published": warm.published,
         "share": round(share, 3),
         "rejected": warm.rejected,
-        "cold_seconds": round(cold.seconds, 1),
+        "cold_seconds": round(cold.seconds, 1) if cold else None,
         "warm_seconds": round(warm.seconds, 1),
         "seconds_per_task": round(warm.seconds / warm.published, 2) if warm.published else None,
         "overhead": round(jobs * warm.seconds / meter.seconds, 2) if meter.seconds else None,
@@ -144,6 +145,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20, help="candidates per repository, newest first")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="cache folder to use; a fresh one otherwise")
+    parser.add_argument(
+        "--warm", action="store_true", help="the --cache holds the environments: do not mine cold first"
+    )
     parser.add_argument("--keep", type=Path, help="folder that keeps the published tasks")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     options = parser.parse_args()
@@ -152,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="envfarm-cache-") as fresh:
         for repo in options.repo:
             started = time.monotonic()
-            row = measure(repo, options.cache or Path(fresh), options.limit, options.jobs, options.keep)
+            row = measure(repo, options.cache or Path(fresh), options)
             rows.append(row)
             print(json.dumps(row) if options.json else _line(row), flush=True)
             print(f"  ({time.monotonic() - started:.0f} s)", file=sys.stderr)

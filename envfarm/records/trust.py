@@ -88,6 +88,8 @@ class ProtectedTest(Part, frozen=True, kw_only=True):
     asked: dict[str, tuple[int, ...]] = {}
     """By node id: numbers of the checks that the true fix's run asked; the submission's has to ask each as well."""
     twins: tuple[Twin, ...] = ()
+    runs_alone: bool = True
+    """Whether it passes under the true fix in a small run as well; otherwise no small run speaks of it."""
 
 
 class Calibration(Part, frozen=True, kw_only=True):

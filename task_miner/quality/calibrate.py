@@ -24,17 +24,27 @@ from envfarm.records.trust import STRONG_KINDS, Calibration, ProtectedTest, Trus
 from envfarm_verifiers.box_run import BoxRequest, BoxRun, run_in_box
 from envfarm_verifiers.canaries import add_canaries
 from envfarm_verifiers.mixed_judge import judge_mixed_runs
-from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs, prefix_of
+from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, prefix_of
 from envfarm_verifiers.report_stream import CHANGED
 from envfarm_verifiers.test_command import TestCommand
 from envfarm_verifiers.test_files import apply_edits, read_reference
 from envfarm_verifiers.unit_tests import make_command
 from task_miner.languages.guards import ProposedTest, ProposedTwin
 from task_miner.quality.check_choice import is_protected_by_values, keep_checks, read_answers
-from task_miner.quality.twin_choice import Candidate, candidate_rounds, choose_twins, failures_of, passes_somewhere
+from task_miner.quality.twin_choice import (
+    FIRST_ROUNDS,
+    Candidate,
+    candidate_rounds,
+    choose_twins,
+    confirming_plans,
+    failures_of,
+    passes_somewhere,
+    still_wanted,
+)
+from task_miner.stage_runs import bounded_seconds
 from task_miner.together import run_together
 
-_MIXED_RUNS = 4
+_LEAST_TEST_SECONDS, _LEAST_RUN_SECONDS = 5.0, 20.0
 Propose = Callable[[PurePosixPath, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
 """Path, base content, fixed content, names of functions without their classes; the proposals."""
 
@@ -84,6 +94,7 @@ async def calibrate(request: CalibrationRequest) -> Calibrated:
     bench = _Bench(request)
     first = await bench.run(bench.fix, bench.whole(watched=True), checks_files=True)
     report = _report(first)
+    bench.seconds = first.run.result.wall_seconds if first.run is not None else None
     tests, proposed = _find_tests(request, bench.reference, report)
     tests, files, hidden = await _calibrate_checks(bench, tests, proposed, report)
     tests = await _calibrate_twins(bench, tests, {number: found.twins for number, found in proposed.items()})
@@ -126,11 +137,19 @@ class _Bench:
         package = request.package
         self.fix = plan_submission(package.files[FIX_PATCH], package.task.tests.protected).kept_patch
         self.base = b""
+        self.seconds: float | None = None
         self.reference = read_reference(self._box(b"").reference())
 
     def whole(self, *, watched: bool = False, asking: bool = False) -> TestCommand:
-        """Return the command of a whole run."""
-        return replace(make_command(self.request.package.task, {}), watched=watched, asking=asking)
+        """Return the command of a whole run; once one was seen, what takes much longer than it is ended."""
+        command = replace(make_command(self.request.package.task, {}), watched=watched, asking=asking)
+        if self.seconds is None:
+            return command
+        return replace(
+            command,
+            test_timeout_seconds=bounded_seconds(command.test_timeout_seconds, self.seconds, _LEAST_TEST_SECONDS),
+            run_timeout_seconds=bounded_seconds(command.run_timeout_seconds, self.seconds, _LEAST_RUN_SECONDS),
+        )
 
     def small(self, tests: Sequence[ProtectedTest], *, asking: bool = False) -> TestCommand:
         """Return the command of a run of the deciding tests."""
@@ -247,24 +266,49 @@ async def _calibrate_twins(
         return tests
     command = bench.small(tests)
     rounds = candidate_rounds(proposed)
-    under_fix = await run_together([partial(_try_round, bench, bench.fix, command, tried) for tried in rounds])
-    on_base = await run_together([partial(_try_round, bench, bench.base, command, tried) for tried in rounds])
-    strong: dict[int, list[Twin]] = {}
-    weak: dict[int, list[Twin]] = {}
-    for tried, fixed, base in zip(rounds, under_fix, on_base, strict=True):
-        for candidate in tried:
-            test, twin = tests[candidate.test], candidate.proposed
-            failures = failures_of(test, twin.kind, fixed)
-            if not failures:
-                continue
-            is_strong = twin.kind in STRONG_KINDS and not passes_somewhere(test, tuple(failures), base)
-            made = Twin(kind=twin.kind, line=twin.line, edits=twin.edits, strong=is_strong, failures=failures)
-            (strong if is_strong else weak).setdefault(candidate.test, []).append(made)
+    found = await _tried(bench, command, tests, rounds[:FIRST_ROUNDS])
+    more = await _tried(bench, command, tests, still_wanted(rounds[FIRST_ROUNDS:], found))
+    found = {number: [*found.get(number, []), *more.get(number, [])] for number in {*found, *more}}
+    on_base = await _seen_on_base(bench, command, tests, found)
     chosen = tuple(
-        msgspec.structs.replace(test, twins=choose_twins(strong.get(number, []), weak.get(number, [])))
-        for number, test in enumerate(tests)
+        msgspec.structs.replace(test, twins=choose_twins(on_base.get(number, []))) for number, test in enumerate(tests)
     )
     return await _confirm(bench, command, chosen)
+
+
+async def _tried(
+    bench: _Bench, command: TestCommand, tests: Sequence[ProtectedTest], rounds: Sequence[Sequence[Candidate]]
+) -> dict[int, list[Twin]]:
+    """Return the candidates that fail under the true fix, by number of the test; none counts as strong yet."""
+    reports = await run_together([partial(_try_round, bench, bench.fix, command, tried) for tried in rounds])
+    found: dict[int, list[Twin]] = {}
+    for tried, report in zip(rounds, reports, strict=True):
+        for candidate in tried:
+            twin = candidate.proposed
+            failures = failures_of(tests[candidate.test], twin.kind, report)
+            if failures:
+                made = Twin(kind=twin.kind, line=twin.line, edits=twin.edits, strong=False, failures=failures)
+                found.setdefault(candidate.test, []).append(made)
+    return found
+
+
+async def _seen_on_base(
+    bench: _Bench, command: TestCommand, tests: Sequence[ProtectedTest], found: Mapping[int, Sequence[Twin]]
+) -> dict[int, list[Twin]]:
+    """Return the twins with those strong that fail on the base as well."""
+    turns = range(max((len(twins) for twins in found.values()), default=0))
+    plans = [MixedRun(twins={n: turn for n, twins in found.items() if turn < len(twins)}) for turn in turns]
+    having = [msgspec.structs.replace(test, twins=tuple(found.get(n, ()))) for n, test in enumerate(tests)]
+    reports = await run_together(
+        [partial(bench.report, bench.base, command, plan.files(having, bench.reference)) for plan in plans]
+    )
+    judged: dict[int, list[Twin]] = {number: [] for number in found}
+    for plan, report in zip(plans, reports, strict=True):
+        for number, turn in plan.twins.items():
+            twin = found[number][turn]
+            strong = twin.kind in STRONG_KINDS and not passes_somewhere(tests[number], tuple(twin.failures), report)
+            judged[number].append(msgspec.structs.replace(twin, strong=strong))
+    return judged
 
 
 async def _try_round(bench: _Bench, patch: bytes, command: TestCommand, tried: Sequence[Candidate]) -> TestReport:
@@ -273,28 +317,28 @@ async def _try_round(bench: _Bench, patch: bytes, command: TestCommand, tried: S
 
 
 async def _confirm(bench: _Bench, command: TestCommand, tests: tuple[ProtectedTest, ...]) -> tuple[ProtectedTest, ...]:
-    """Run each twin once more, and a whole mixed plan, under the true fix; whatever is unexpected drops its twin."""
-    most = max((len(test.twins) for test in tests), default=0)
-    plans = [
-        MixedRun(twins={n: turn for n, test in enumerate(tests) if turn < len(test.twins)}) for turn in range(most)
-    ]
-    plans += plan_mixed_runs(tests, _MIXED_RUNS, _draws(bench, "mixed"))
+    """Run each twin once more under the true fix, beside real tests; whatever is unexpected drops its twin."""
+    plans = confirming_plans(tests)
     reports = await run_together(
         [partial(bench.report, bench.fix, command, plan.files(tests, bench.reference)) for plan in plans]
     )
     bad: set[tuple[int, int]] = set()
+    not_alone: set[int] = set()
     for plan, report in zip(plans, reports, strict=True):
-        found = judge_mixed_runs(tests, [plan], [report])
-        if not found.contradictions and not found.missing:
-            continue
-        told = " ".join([*found.contradictions, *found.missing.get(0, ())])
-        guilty = [number for number, test in enumerate(tests) if any(name in told for name in test.fail_to_pass)]
-        paths = {tests[number].path for number in guilty}
-        for number in plan.twins if not guilty else [n for n in plan.twins if n in guilty or tests[n].path in paths]:
-            bad.add((number, plan.twins[number]))
+        for number, test in enumerate(tests):
+            own = MixedRun(twins={0: plan.twins[number]} if number in plan.twins else {})
+            found = judge_mixed_runs([test], [own], [report])
+            if not found.contradictions and not found.missing:
+                continue
+            if number in plan.twins:
+                bad.add((number, plan.twins[number]))
+            else:
+                not_alone.add(number)
     return tuple(
         msgspec.structs.replace(
-            test, twins=tuple(twin for turn, twin in enumerate(test.twins) if (number, turn) not in bad)
+            test,
+            twins=tuple(twin for turn, twin in enumerate(test.twins) if (number, turn) not in bad),
+            runs_alone=number not in not_alone,
         )
         for number, test in enumerate(tests)
     )

@@ -13,7 +13,8 @@ import msgspec
 
 from envfarm.errors import VerifierError
 from envfarm.grading.contract import Verifier
-from envfarm.grading.grade import grade
+from envfarm.grading.grade import GradingOptions, grade
+from envfarm.grading.level import FAST, STANDARD, GradingLevel
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission, SubmissionKind
 from envfarm.records.task import Control, TaskPackage
@@ -71,8 +72,9 @@ class GateResult:
 async def run_gate(request: GateRequest) -> GateResult:
     """Grade the true fix and the controls, and compare.
 
-    The first grading of the true fix runs every test to its end; its other gradings and the controls stop at the first
-    test that decides against them.
+    The first grading of the true fix runs every test to its end, with all layers on; its other gradings and the
+    controls stop at the first test that decides against them. The fix's other gradings have no small runs: its
+    calibration has just made as many.
 
     Raises:
         VerifierError: A grading ended without a reward: the farm's fault, and no judgement of the task.
@@ -84,7 +86,9 @@ async def run_gate(request: GateRequest) -> GateResult:
     quick = _stopping_early(request.package, first.seconds.get("verify", 0.0))
     oracles = [oracle] * max(request.oracle_runs - 1, 1)
     submissions = [*oracles, *(control.submission for control in request.controls)]
-    verdicts = await run_together(partial(_grade, request, quick, submission) for submission in submissions)
+    levels = [FAST] * len(oracles) + [STANDARD] * len(request.controls)
+    works = [partial(_grade, request, quick, one, level) for one, level in zip(submissions, levels, strict=True)]
+    verdicts = await run_together(works)
     found = _decide(request, [first, *verdicts[: len(oracles)]], verdicts[len(oracles) :])
     return replace(found, fixed_seconds=first.seconds.get("verify", 0.0))
 
@@ -109,10 +113,17 @@ def _decide(request: GateRequest, oracles: Sequence[Verdict], verdicts: Sequence
     return GateResult(controls=tuple(table), reason=ReasonCode.OK)
 
 
-async def _grade(request: GateRequest, package: TaskPackage, submission: Submission) -> Verdict:
+async def _grade(
+    request: GateRequest, package: TaskPackage, submission: Submission, level: GradingLevel = STANDARD
+) -> Verdict:
     async with request.boxes:
         return await grade(
-            package, submission, provider=request.provider, image=request.image, verifier=request.verifier
+            package,
+            submission,
+            provider=request.provider,
+            image=request.image,
+            verifier=request.verifier,
+            options=GradingOptions(level=level),
         )
 
 

@@ -1,7 +1,7 @@
 """Which proposed twins are kept, by what runs of them showed. PURE.
 
-The n-th candidates of all tests are tried in one run, since tests do not look at each other; so all candidates cost as
-many runs as the longest list has entries.
+The n-th candidates of all tests are tried in one run, since tests do not look at each other; so a few runs serve all of
+them, and most tests have enough after the first two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import STRONG_KINDS, ProtectedTest, Twin, TwinKind
 from envfarm_verifiers.matching import match_ids
+from envfarm_verifiers.mixed_plan import MixedRun
 from task_miner.languages.guards import ProposedTwin
 
-MOST_STRONG_TRIES, MOST_WEAK_TRIES, MOST_KEPT = 4, 2, 3
+_STRONG_TRIES, _WEAK_TRIES = 4, 1
+FIRST_ROUNDS = 2
+"""Candidates of each test that are tried before it is known who needs more."""
+ENOUGH = 2
+"""Twins that are kept of a test, and after which no more are tried."""
 _ASSERTIONS = frozenset({"AssertionError", "Failed"})
 _FAILING = frozenset({TestOutcome.FAILED, TestOutcome.ERROR})
 
@@ -40,10 +45,17 @@ def candidate_rounds(proposed: Mapping[int, Sequence[ProposedTwin]]) -> list[lis
     ]
 
 
+def still_wanted(rounds: Sequence[Sequence[Candidate]], found: Mapping[int, Sequence[Twin]]) -> list[list[Candidate]]:
+    """Return the rounds without the tests that have enough strong twins; rounds without any test are gone."""
+    have = {n for n, twins in found.items() if sum(twin.kind in STRONG_KINDS for twin in twins) >= ENOUGH}
+    left = [[candidate for candidate in tried if candidate.test not in have] for tried in rounds]
+    return [tried for tried in left if tried]
+
+
 def _worth_trying(twins: Sequence[ProposedTwin]) -> list[ProposedTwin]:
     strong = [twin for twin in twins if twin.kind in STRONG_KINDS]
     weak = [twin for twin in twins if twin.kind not in STRONG_KINDS]
-    return [*strong[:MOST_STRONG_TRIES], *weak[:MOST_WEAK_TRIES]]
+    return [*strong[:_STRONG_TRIES], *weak[:_WEAK_TRIES]]
 
 
 def failures_of(test: ProtectedTest, kind: TwinKind, report: TestReport) -> dict[str, str]:
@@ -70,10 +82,19 @@ def passes_somewhere(test: ProtectedTest, names: Sequence[str], report: TestRepo
     return bool(passed.intersection(names))
 
 
-def choose_twins(strong: Sequence[Twin], weak: Sequence[Twin]) -> tuple[Twin, ...]:
+def choose_twins(twins: Sequence[Twin]) -> tuple[Twin, ...]:
     """Return the twins to keep: strong ones where there are any, each of another alteration."""
+    strong = [twin for twin in twins if twin.strong]
     kept: list[Twin] = []
-    for twin in strong or weak:
+    for twin in strong or twins:
         if all(twin.edits != other.edits for other in kept):
             kept.append(twin)
-    return tuple(kept[:MOST_KEPT])
+    return tuple(kept[:ENOUGH])
+
+
+def confirming_plans(tests: Sequence[ProtectedTest]) -> list[MixedRun]:
+    """Return runs in which each twin stands once, beside real tests as well as beside altered ones."""
+    turns = range(max((len(test.twins) for test in tests), default=0))
+    having = [[number for number, test in enumerate(tests) if turn < len(test.twins)] for turn in turns]
+    halves = [(turn, numbers[part::2]) for turn, numbers in enumerate(having) for part in (0, 1)]
+    return [MixedRun(twins=dict.fromkeys(half, turn)) for turn, half in halves if half]

@@ -35,7 +35,7 @@ def plan_mixed_runs(tests: Sequence[ProtectedTest], runs: int, draw: Draw) -> tu
 
     Each test with twins has a coin per run; coins that would give the same version in every run are tossed again.
     """
-    mixable = [number for number, test in enumerate(tests) if test.twins and test.fail_to_pass]
+    mixable = [number for number, test in enumerate(tests) if test.twins and test.fail_to_pass and test.runs_alone]
     if runs < 1 or not mixable:
         return ()
     chosen: list[dict[int, int]] = [{} for _ in range(runs)]
@@ -55,7 +55,7 @@ def _coins(runs: int, draw: Draw) -> list[bool]:
 
 def definitions_of(tests: Sequence[ProtectedTest]) -> tuple[str, ...]:
     """Return what to run of a suite so that all deciding tests run: ids without their parameters."""
-    return tuple(dict.fromkeys(prefix_of(name) for test in tests if test.fail_to_pass for name in test.fail_to_pass))
+    return tuple(dict.fromkeys(prefix_of(name) for test in tests if test.runs_alone for name in test.fail_to_pass))
 
 
 def prefix_of(node_id: str) -> str:
