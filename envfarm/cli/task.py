@@ -23,7 +23,7 @@ from envfarm.formats.lint import lint_task
 from envfarm.formats.lint_problem import NOTE
 from envfarm.formats.swebench_repository import read_repository, write_repository
 from envfarm.formats.swebench_rows import to_row, write_lines
-from envfarm.records.task import TASK_FILE
+from envfarm.records.task import TASK_FILE, Protection
 
 task_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, show, export and import tasks.")
 
@@ -98,6 +98,7 @@ def show_command(
         "fail to pass": str(len(task.tests.fail_to_pass)),
         "pass to pass": str(len(task.tests.pass_to_pass)),
         "mutants killed": f"{mutation.killed} of {mutation.mutants}" if mutation else "not measured",
+        "functions protected by": _protection(task.quality.protection),
     }
     for name, value in rows.items():
         table.add_row(Text(name, style="dim"), Text(str(value)))
@@ -107,6 +108,18 @@ def show_command(
         scored = " ".join(f"{reward:g}" for reward in control.rewards)
         gate.add_row(control.name, f"{control.expected_reward:g}", scored, control.reason)
     console.print(gate)
+
+
+def _protection(found: Protection | None) -> str:
+    if found is None:
+        return "not calibrated"
+    counts = {
+        "values outside": found.values,
+        "strong twins": found.strong_twins,
+        "weak twins": found.weak_twins,
+        "nothing": found.none,
+    }
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
 
 
 @task_app.command("export", epilog="Example: envfarm task export --format swebench-repo mined/tasks --out dataset")
