@@ -93,7 +93,9 @@ async def grade(
     options = options or GradingOptions()
     budget_seconds = options.budget_seconds
     if budget_seconds is None:
-        budget_seconds = max(judge.info.budget_seconds, package.task.tests.run_timeout_seconds + _SPARE_SECONDS)
+        runs = 2 + options.level.mixed_runs
+        longest = package.task.tests.run_timeout_seconds * runs + _SPARE_SECONDS
+        budget_seconds = max(judge.info.budget_seconds, longest)
     grading = _Grading(package=package, submission=submission, image=image, provider=provider, level=options.level)
     async with anyio.create_task_group() as group:
         if cancel is not None:

@@ -46,6 +46,7 @@ _CONFIG_SCHEMA: Mapping[str, Any] = {
 _OUTPUT_TAIL_BYTES = 65536
 _SIDE_BY_SIDE = 2
 _TRIES = 2
+_LEAST_SMALL_SECONDS, _SLACK = 30.0, 5.0
 _coins = random.SystemRandom()
 
 
@@ -104,7 +105,7 @@ class _Grading:
         plans = plan_mixed_runs(tests, self.request.level.mixed_runs, _coins.randrange)
         if not plans:
             return seen
-        reports = await self._small_runs(tests, plans)
+        reports = await self._small_runs(tests, plans, seen.seen()[1].wall_seconds)
         return replace(seen, mixed=judge_mixed_runs(tests, plans, reports))
 
     def _protected(self) -> tuple[ProtectedTest, ...]:
@@ -150,7 +151,8 @@ class _Grading:
         unclear = [tests[number] for number in judged.undecided]
         ids = {name for test in unclear for name in test.ids}
         command = make_command(self.request.package.task, self.request.config)
-        command = replace(command, only_definitions=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
+        if all(test.runs_alone for test in unclear):
+            command = replace(command, only_definitions=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
         found = await run_in_box(self._box(), command)
         outcomes = dict(judged.report.outcomes)
         report = found.run.report if found.run is not None else TestReport()
@@ -158,13 +160,17 @@ class _Grading:
         decided = msgspec.structs.replace(judged.report, outcomes=outcomes)
         return replace(seen, run=replace(run, report=decided), undecided=tuple(test.name for test in unclear))
 
-    async def _small_runs(self, tests: Sequence[ProtectedTest], plans: Sequence[MixedRun]) -> list[TestReport]:
+    async def _small_runs(
+        self, tests: Sequence[ProtectedTest], plans: Sequence[MixedRun], whole_seconds: float
+    ) -> list[TestReport]:
         level, reference = self.request.level, read_reference(self._box().reference())
         task = self.request.package.task
         definitions = definitions_of(tests)
         wanted = {name.split("::", 1)[0] for name in definitions}
+        plain = make_command(task, {})
         command = replace(
-            make_command(task, {}),
+            plain,
+            run_timeout_seconds=min(plain.run_timeout_seconds, max(_LEAST_SMALL_SECONDS, whole_seconds * _SLACK)),
             paths=tuple(path for path in task.tests.paths if path in wanted),
             only_definitions=definitions,
             light=True,
@@ -177,7 +183,10 @@ class _Grading:
         return [report for _, report in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
 
     async def _small_run(self, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
-        """Return the report of one small run; a box that is lost, or a run that does not end, is tried once more."""
+        """Return the report of one small run; a box that is lost, or a run that breaks off, is tried once more.
+
+        A run that hangs is not: it had many times what the whole run took.
+        """
         report = TestReport()
         for number in range(_TRIES):
             try:
@@ -187,7 +196,8 @@ class _Grading:
                     raise
                 continue
             report = found.run.report if found.run is not None else TestReport()
-            if report.session_ended and not report.problems:
+            hangs = found.run is not None and found.run.result.timed_out
+            if hangs or (report.session_ended and not report.problems):
                 break
         return report
 
