@@ -7,6 +7,7 @@ copy of a folder keeps their modes.
 """
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -37,6 +38,8 @@ _NEEDED = (WORKSPACE_ARCHIVE, REFERENCE_ARCHIVE, TEST_PATCH, FIX_PATCH)
 """Files that nothing of a task can be done without, beside those that are read here."""
 _SEAL = re.compile(rb'^\[metadata\.envfarm\.files\]\n(?:[^\[\n].*\n)*?"task\.toml" = "([0-9a-f]{64})"$', re.MULTILINE)
 _ZEROS = "0" * 64
+_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]{0,199}", re.ASCII)
+_INTERPRETER = re.compile(r"\d{1,2}\.\d{1,2}", re.ASCII)
 _OTHERWISE = "its content is not what the task was published with"
 _WORKSPACE = "/workspace"
 """All that Harbor carries from the agent's container to the verifier's, which is a fresh one."""
@@ -48,7 +51,7 @@ def render_task_toml(task: Task, files: Mapping[str, bytes], *, executable: Coll
     Raises:
         TaskError: A name in it is not UTF-8.
     """
-    facts = msgspec.to_builtins(task, builtin_types=())
+    facts = msgspec.to_builtins(task, builtin_types=(), order="deterministic")
     facts["statement"].pop("text", None)
     facts["environment"].pop("lock", None)
     for name in _LISTS:
@@ -112,6 +115,7 @@ def parse_task_toml(content: bytes, files: Mapping[str, bytes]) -> tuple[Task, f
         task = msgspec.convert(facts, Task, strict=True)
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError) as error:
         raise _damaged(TASK_FILE, " ".join(str(error).split())) from error
+    _check_facts(task)
     _check_expected(expected, task)
     return task, executable
 
@@ -135,6 +139,18 @@ def _expected(files: Mapping[str, bytes]) -> dict[str, Any]:
         if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
             raise _damaged(EXPECTED_FILE, f"it lacks {name}, a list of tests")
     return expected
+
+
+def _check_facts(task: Task) -> None:
+    """Refuse names that would lead elsewhere where they become folders of this machine, and times without an end."""
+    environment, tests = task.environment, task.tests
+    for name, value in {"task_id": task.task_id, "environment_id": environment.environment_id}.items():
+        if not _NAME.fullmatch(value):
+            raise _damaged(TASK_FILE, f"its {name} {value[:40]!r} cannot name a folder")
+    if not _INTERPRETER.fullmatch(environment.interpreter):
+        raise _damaged(TASK_FILE, f"its interpreter {environment.interpreter[:40]!r} is no version such as 3.12")
+    if not (0 < tests.run_timeout_seconds < math.inf and 0 <= tests.test_timeout_seconds < math.inf):
+        raise _damaged(TASK_FILE, "its time limits are no numbers of seconds")
 
 
 def _check_expected(expected: Mapping[str, Any], task: Task) -> None:
