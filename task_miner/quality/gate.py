@@ -4,7 +4,7 @@ The graders here are the ones that users run: `envfarm.grading.grade`, the task'
 The true fix goes first, alone: it ends a bad task at once, and its time bounds what a control may take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -73,8 +73,8 @@ async def run_gate(request: GateRequest) -> GateResult:
     """Grade the true fix and the controls, and compare.
 
     The first grading of the true fix runs every test to its end, with all layers on; its other gradings and the
-    controls stop at the first test that decides against them. The fix's other gradings have no small runs: its
-    calibration has just made as many.
+    controls stop at the first test that decides against them. The fix's other gradings have no small runs, since its
+    calibration has just made as many; controls begin with the tests that the fix has to mend.
 
     Raises:
         VerifierError: A grading ended without a reward: the farm's fault, and no judgement of the task.
@@ -83,12 +83,12 @@ async def run_gate(request: GateRequest) -> GateResult:
     first = await _grade(request, request.package, oracle)
     if _reward_of(first) != 1.0:
         return _decide(request, [first], [])
-    quick = _stopping_early(request.package, first.seconds.get("verify", 0.0))
-    oracles = [oracle] * max(request.oracle_runs - 1, 1)
-    submissions = [*oracles, *(control.submission for control in request.controls)]
-    levels = [FAST] * len(oracles) + [STANDARD] * len(request.controls)
-    works = [partial(_grade, request, quick, one, level) for one, level in zip(submissions, levels, strict=True)]
-    verdicts = await run_together(works)
+    seconds = first.seconds.get("verify", 0.0)
+    for_fix = _stopping_early(request.package, seconds, {"stop_at_first_failure": True})
+    for_controls = _stopping_early(request.package, seconds, {"stop_at_first_failure": True, "deciding_first": True})
+    oracles = [partial(_grade, request, for_fix, oracle, FAST)] * max(request.oracle_runs - 1, 1)
+    controls = [partial(_grade, request, for_controls, control.submission) for control in request.controls]
+    verdicts = await run_together([*oracles, *controls])
     found = _decide(request, [first, *verdicts[: len(oracles)]], verdicts[len(oracles) :])
     return replace(found, fixed_seconds=first.seconds.get("verify", 0.0))
 
@@ -127,16 +127,16 @@ async def _grade(
         )
 
 
-def _stopping_early(package: TaskPackage, seconds: float) -> TaskPackage:
-    """Return the task as controls are graded: the first bad test ends it, and a hang costs seconds."""
+def _stopping_early(package: TaskPackage, seconds: float, config: Mapping[str, bool]) -> TaskPackage:
+    """Return the task as it is graded where little is expected to pass: as configured, and a hang costs seconds."""
     task = package.task
     tests = msgspec.structs.replace(
         task.tests,
         test_timeout_seconds=bounded_seconds(task.tests.test_timeout_seconds, seconds, _LEAST_TEST_SECONDS),
         run_timeout_seconds=bounded_seconds(task.tests.run_timeout_seconds, seconds, _LEAST_RUN_SECONDS),
     )
-    config = {**task.verifier_config, "stop_at_first_failure": True}
-    return replace(package, task=msgspec.structs.replace(task, tests=tests, verifier_config=config))
+    changed = msgspec.structs.replace(task, tests=tests, verifier_config={**task.verifier_config, **config})
+    return replace(package, task=changed)
 
 
 def _reward_of(verdict: Verdict) -> float:

@@ -26,3 +26,15 @@ def test_no_change_scores_zero_and_names_the_tests(tiny_task: "TinyTask") -> Non
     assert verdict.reward == 0.0
     assert "tests/test_tiny.py::test_add" in why(verdict)
     assert "assert -1 == 5" in why(verdict)
+
+
+def test_deciding_tests_first_give_the_same_rewards_and_say_no_without_the_others(tiny_task: "TinyTask") -> None:
+    assert tiny_task.grade(tiny_task.patch({SOURCE: tiny_task.fixed}), deciding_first=True).reward == 1.0
+    verdict = tiny_task.grade(b"", deciding_first=True)
+    assert verdict.reward == 0.0
+    found = {part.name: part for part in verdict.components}
+    assert found["fail_to_pass"].value == 0.0
+    assert found["pass_to_pass"].rationale == "0 of 0 pass"
+    broken = tiny_task.fixed.replace("hello", "bye")
+    verdict = tiny_task.grade(tiny_task.patch({SOURCE: broken}), deciding_first=True)
+    assert [part.name for part in verdict.components if part.value == 0.0] == ["pass_to_pass"]

@@ -40,6 +40,7 @@ _CONFIG_SCHEMA: Mapping[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "stop_at_first_failure": {"type": "boolean"},
+        "deciding_first": {"type": "boolean"},
         "run_timeout_seconds": {"type": "number", "exclusiveMinimum": 0},
     },
 }
@@ -98,7 +99,11 @@ class _Grading:
 
     async def run(self) -> RunEvidence:
         """Return all that was seen: the whole run, and where it passes the small ones."""
-        seen = await self._whole_run()
+        if self.request.config.get("deciding_first"):
+            seen = await self._deciding_run()
+            if not passes(seen):
+                return seen
+        seen = await self.whole_run()
         if not passes(seen):
             return seen
         tests = self._protected()
@@ -117,9 +122,17 @@ class _Grading:
             package=request.package, image=request.image, lease=request.lease, patch=self.evidence.plan.kept_patch
         )
 
-    async def _whole_run(self) -> RunEvidence:
+    async def _deciding_run(self) -> RunEvidence:
+        """Return what a run of the tests that the fix has to mend shows, without all others."""
+        ids = self.evidence.tests.fail_to_pass
+        tests = msgspec.structs.replace(self.evidence.tests, pass_to_pass=())
+        narrowed = replace(self, evidence=replace(self.evidence, tests=tests))
+        return await narrowed.whole_run(only=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
+
+    async def whole_run(self, only: tuple[str, ...] = ()) -> RunEvidence:
+        """Return what one watched run shows, with values compared: of all tests, or of some definitions only."""
         trust, level, box = self.evidence.trust, self.request.level, self._box()
-        command = make_command(self.request.package.task, self.request.config)
+        command = replace(make_command(self.request.package.task, self.request.config), only_definitions=only)
         altered: Mapping[str, bytes] = {}
         added = Canaries(ids=(), files={})
         if trust is not None:
