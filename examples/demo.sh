@@ -34,20 +34,12 @@ new file mode 100644
 +    outcome = yield
 +    outcome.get_result().outcome = "passed"
 PATCH
-cat > "$cheats/shadow.patch" <<'PATCH'
-diff --git a/pytest.py b/pytest.py
-new file mode 100644
---- /dev/null
-+++ b/pytest.py
-@@ -0,0 +1,4 @@
-+import os
-+
-+print("999 passed in 0.01s")
-+os._exit(0)
-PATCH
 say "\$ envfarm grade $task --patch conftest.patch    # a conftest.py that turns every outcome into passed"
 envfarm grade "$task" --patch "$cheats/conftest.patch"
-say "\$ envfarm grade $task --patch shadow.patch      # a pytest.py that says all passed and leaves"
-envfarm grade "$task" --patch "$cheats/shadow.patch"
+names=(conftest_outcomes runner_report_made report_silent tests_code_replaced)
+names=$(printf ' --cheat %s' "${names[@]}")
+say "\$ envfarm audit $task$names    # a few of the collection, by us and by a plain pytest"
+# shellcheck disable=SC2086 # words, one by one
+envfarm audit "$task" $names || true
 
 say "Done. Tasks lie in $out/tasks; 'envfarm ledger status $out' shows the funnel."

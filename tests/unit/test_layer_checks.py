@@ -96,10 +96,10 @@ def test_a_task_that_was_not_calibrated_has_no_alarms() -> None:
     assert judge(replace(saw(found("objects_listed")), trust=None))[0] == 1.0
 
 
-def test_attempts_are_counted_by_kind_and_cost_nothing() -> None:
+def test_attempts_beyond_the_true_fixs_are_counted_by_kind_and_cost_nothing() -> None:
     evidence = saw(found("frames_walked"), found("frames_walked", "b.py:1"), found("process_started"))
     note = attempts(evidence)
-    assert note.evidence == {"frames_walked": "2", "process_started": "1", "role": "note"}
+    assert note.evidence == {"frames_walked": "2", "role": "note"}
     assert judge(evidence)[0] == 1.0
     assert attempts(replace(GOOD, run=None)).value == 1.0
 
@@ -107,13 +107,13 @@ def test_attempts_are_counted_by_kind_and_cost_nothing() -> None:
 @pytest.mark.parametrize(
     ("mixed", "value", "words"),
     [
-        (None, 1.0, "no altered tests"),
+        (MixedFindings(), 1.0, "0 outcomes as they have to be"),
         (MixedFindings(judged=8, altered=3), 1.0, "8 outcomes as they have to be, 3 of them"),
         (MixedFindings(contradictions=("a passed although",)), 0.0, "contradict each other: a passed although"),
         (MixedFindings(missing={1: ("a",)}), 0.0, "1 small runs did not come to their end"),
     ],
 )
-def test_small_runs_are_a_gate(mixed: MixedFindings | None, value: float, words: str) -> None:
+def test_small_runs_are_a_gate(mixed: MixedFindings, value: float, words: str) -> None:
     component = mixed_runs(replace(GOOD, mixed=mixed))
     assert component.value == value
     assert words in component.rationale

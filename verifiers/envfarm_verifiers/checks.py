@@ -25,7 +25,9 @@ def judge(evidence: RunEvidence) -> tuple[float, tuple[Component, ...]]:
     if evidence.run is not None and _content(gates):
         gates += [check(evidence) for check in RUN_GATES]
         if evidence.trust is not None:
-            gates += [check(evidence) for check in LAYER_GATES]
+            gates.append(tampered(evidence))
+        if evidence.mixed is not None:
+            gates.append(mixed_runs(evidence))
     passed = evidence.run is not None and _content(gates)
     return float(passed), (*gates, *(check(evidence) for check in NOTES))
 
@@ -110,7 +112,6 @@ def protected_paths(evidence: RunEvidence) -> Component:
 
 SUBMISSION_GATES: tuple[Check, ...] = (submission_applied, tests_placed)
 RUN_GATES: tuple[Check, ...] = (session_ended, no_report_problems, exit_agrees, fail_to_pass, pass_to_pass)
-LAYER_GATES: tuple[Check, ...] = (tampered, mixed_runs)
 NOTES: tuple[Check, ...] = (protected_paths, values_compared, attempts)
 
 

@@ -10,6 +10,7 @@ from envfarm.records.test_report import Finding, TestOutcome
 from envfarm.records.trust import Calibration
 from envfarm.records.verdict import Component
 from envfarm_verifiers.evidence import RunEvidence
+from envfarm_verifiers.mixed_judge import MixedFindings
 from envfarm_verifiers.report_stream import CHANGED
 
 _TOLD = 3
@@ -88,12 +89,7 @@ LAYERS: dict[str, Layer] = {
 
 def mixed_runs(evidence: RunEvidence) -> Component:
     """In the small runs every real test passed, and every altered one failed."""
-    found = evidence.mixed
-    if found is None:
-        has_twins = evidence.trust is not None and any(test.twins for test in evidence.trust.tests)
-        told = "it did not come to small runs" if has_twins else "the task has no altered tests"
-        told = told if evidence.level.mixed_runs else "no small run was asked for"
-        return Component(name="mixed_runs", value=1.0, rationale=told, evidence={"role": "gate"})
+    found = evidence.mixed or MixedFindings()
     if found.contradictions:
         listed = {str(number): text for number, text in enumerate(found.contradictions[:_LISTED])}
         told = f"outcomes contradict each other: {'; '.join(found.contradictions[:_TOLD])}"
@@ -115,11 +111,13 @@ def values_compared(evidence: RunEvidence) -> Component:
 
 
 def attempts(evidence: RunEvidence) -> Component:
-    """What the submission did to the process, by kind, whether or not it is an alarm: for the run's report."""
+    """What the submission did to the process and the true fix does not, by kind, alarm or not: for the run's report."""
     report = evidence.run.report if evidence.run is not None else None
+    known = {*_calibration(evidence).audit_kinds, *_calibration(evidence).changed_names}
     counts: dict[str, int] = {}
     for item in report.findings if report is not None else ():
-        counts[item.kind] = counts.get(item.kind, 0) + 1
+        if not known.intersection((item.kind, item.where)):
+            counts[item.kind] = counts.get(item.kind, 0) + 1
     told = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))
     listed = {kind: str(count) for kind, count in sorted(counts.items())}
     return Component(
