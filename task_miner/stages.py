@@ -1,5 +1,6 @@
 """What each stage of a candidate does; `candidate_run` calls them in order and writes their rows."""
 
+import dataclasses
 import functools
 import re
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from task_miner.links import find_links
 from task_miner.packaging.archive import ArchiveEntry, write_archive
 from task_miner.packaging.package import PackageParts, build_package
 from task_miner.packaging.workspace import with_generated
+from task_miner.quality.fix_traces import fix_code_lines
 from task_miner.reasons import ReasonCode, Stage
 from task_miner.sources.git_command import ObjectReader
 from task_miner.statement import choose_statement
@@ -177,7 +179,7 @@ def _build_package(shop: Workshop, work: Work) -> TaskPackage:
         )
     task = Task(
         task_id=candidate.candidate_id,
-        statement=choose_statement(material),
+        statement=choose_statement(dataclasses.replace(material, fix_lines=fix_code_lines(files.fix_patch))),
         source=SourceCommit(
             project=work.project,
             base_commit=candidate.base_commit,

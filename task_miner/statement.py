@@ -2,7 +2,8 @@
 
 In order: an issue older than the fix, the pull request's own text, what the commit adds to the changelog, a commit
 message of 40 words or more, and else a description made from how the tests fail on the base. Whatever tells the fix is
-taken out: commit hashes, ``(#N)``, links to the fix, names of hidden tests and of the files that the fix changes.
+taken out: commit hashes, ``(#N)``, links to the fix, names of hidden tests and of the files that the fix changes, and
+whole paragraphs that quote the fix's own code.
 """
 
 import itertools
@@ -60,6 +61,7 @@ class StatementMaterial:
         project: The distribution's name.
         hidden_names: Names of hidden tests: functions, classes and files.
         fix_paths: Paths that the fix changes.
+        fix_lines: Lines of code that the fix adds.
     """
 
     issue: str | None = field(default=None, repr=False)
@@ -70,6 +72,7 @@ class StatementMaterial:
     project: str = ""
     hidden_names: frozenset[str] = frozenset()
     fix_paths: tuple[str, ...] = ()
+    fix_lines: tuple[str, ...] = field(default=(), repr=False)
 
 
 def choose_statement(material: StatementMaterial) -> Statement:
@@ -106,7 +109,15 @@ def clean(text: str, material: StatementMaterial) -> str:
         text = re.sub(rf"`*(?<![\w.]){re.escape(name)}(?!\w)(::\w+)*`*", names[name], text)
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     paragraphs = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip().split("\n\n")
-    return "\n\n".join(dict.fromkeys(paragraphs))[:_LENGTH_LIMIT]
+    told = [" ".join(line.split()) for line in material.fix_lines]
+    kept = [paragraph for paragraph in paragraphs if not _quotes(paragraph, told)]
+    return "\n\n".join(dict.fromkeys(kept))[:_LENGTH_LIMIT].strip()
+
+
+def _quotes(paragraph: str, lines: Iterable[str]) -> bool:
+    """Say whether a paragraph holds a line of the fix, however it is broken into lines."""
+    flat = " ".join(paragraph.split())
+    return any(line in flat for line in lines)
 
 
 def _finished(source: StatementSource, body: str, project: str) -> Statement:

@@ -74,6 +74,11 @@ class FixTraces:
         return None
 
 
+def fix_code_lines(fix_patch: bytes) -> tuple[str, ...]:
+    """Return the long lines of code that a fix adds and has nowhere else, as a statement would quote them."""
+    return tuple(sorted(line.decode("utf-8", "replace") for line in _gained(fix_patch) if looks_like_code(line)))
+
+
 def _gained(patch: bytes) -> set[bytes]:
     """Return the long lines that a diff adds and has nowhere else."""
     by_mark: dict[bytes, set[bytes]] = {b"+": set(), b"-": set(), b" ": set()}

@@ -145,3 +145,17 @@ def test_a_statement_is_never_empty_and_its_flags_are_known(material: StatementM
     statement = choose_statement(material)
     assert len(statement.text.split()) > 20
     assert set(statement.flags) <= set(FLAGS)
+
+
+def test_a_paragraph_that_quotes_the_fix_is_left_out_and_the_rest_stays() -> None:
+    line = "__class_getitem__ = classmethod(types.GenericAlias)"
+    message = (
+        "Add generic types to peekable\n\nSubscripting peekable raises a TypeError, though it works for iterators of "
+        "the standard library, and people who annotate their code need it to work the same way for this one.\n\n"
+        "Adds `__class_getitem__ =\n  classmethod(types.GenericAlias)` to it.\n\nIt also has a stub and is documented."
+    )
+    found = choose_statement(StatementMaterial(message=message, project="p", fix_lines=(line,)))
+    assert found.source is StatementSource.COMMIT_MESSAGE
+    assert "GenericAlias" not in found.text
+    assert "Subscripting peekable raises a TypeError" in found.text
+    assert "documented" in found.text
