@@ -15,7 +15,7 @@ demo: $(STAMP) ## Mine a real library from the package index, grade a fix, no ch
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
 test: $(STAMP) ## Run all tests.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP) ## Format, lint, contracts, types; build the wheel and try it in a clean environment.
 	$(BIN)/ruff format --check $(SOURCES)
