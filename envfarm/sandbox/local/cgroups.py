@@ -6,6 +6,7 @@ from rlimits alone, and `envfarm doctor` says so.
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,10 @@ class ControlGroups:
         """Return the files to which a process writes 0 to join."""
         return [str(folder / "cgroup.procs") for folder in self.folders]
 
-    def remove(self) -> None:
-        """Remove what is left of the groups; mostly their holder has done it before it ended."""
-        for folder in self.folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    def remove(self) -> bool:
+        """Remove what is left of the groups, mostly nothing since their holder has done it; see `remove_group`."""
+        gone = [remove_group(folder) for folder in self.folders]
+        return all(gone)
 
     def out_of_memory_kills(self) -> int:
         """Return how many processes of the groups the kernel ended for want of memory."""
@@ -78,6 +78,26 @@ def find_control_groups(prefix: str) -> list[Path]:
     """Return the groups whose name begins with `prefix`, wherever this user could have made them."""
     parents = [_own_unified_group()] if (_ROOT / "cgroup.controllers").is_file() else [_ROOT / "memory", _ROOT / "pids"]
     return [group for parent in parents for group in parent.glob(f"{prefix}*") if group.is_dir()]
+
+
+def remove_group(folder: Path) -> bool:
+    """Remove a group, and return whether it is gone; processes in it are killed, which takes them a moment."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        _kill_all_in(folder)
+        return False
+    return True
+
+
+def _kill_all_in(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for word in (folder / "cgroup.procs").read_text().split():
+            if word != "0":  # a process that is not in our namespace; to kill it would mean our own process group
+                with contextlib.suppress(OSError):
+                    os.kill(int(word), signal.SIGKILL)
 
 
 def _own_unified_group() -> Path:

@@ -9,9 +9,11 @@ A command is spawned (not forked: that costs a millisecond), and bubblewrap wait
 become the sandbox's first has its limits and groups. The holder adopts that process when bubblewrap ends, kills what
 is left of it, and answers only when the last process of the command is gone: so use is told for the whole tree.
 
-Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it. Nothing of it
-is visible outside, so nothing is left when the holder ends, however it ends. A holder ends when its socket does, which
-is when the driver leaves the lease or dies. Its commands die with it (bubblewrap's ``--die-with-parent``).
+Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it, and is the
+first process of a process namespace. Nothing of the mounts is visible outside and the kernel kills all processes of
+the namespace with the first one, so nothing is left when the holder ends, however it ends. A holder ends when its
+socket does, which is when the driver leaves the lease or dies. bubblewrap's ``--die-with-parent`` alone would not do:
+a command whose bubblewrap is still setting itself up would outlive a holder that is killed.
 """
 
 import contextlib
@@ -28,16 +30,18 @@ import time
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
-MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_REC, MS_SLAVE = 2, 4, 0x20, 0x4000, 1 << 19
-PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWPID = 0x20000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_REC, MS_SLAVE = 2, 4, 8, 0x20, 0x4000, 1 << 19
 MNT_DETACH = 2
 MAXIMUM_MESSAGE = 1 << 20
 MAXIMUM_DESCRIPTORS = 8
+SHORTAGES = {errno.EAGAIN, errno.ENOMEM}
 UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result, what):
+def check(result, what):
+    """Raise OSError where a call of the C library failed."""
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -54,18 +58,23 @@ def receive(channel):
 def mount(source, target, kind, flags, options):
     """Call mount(2)."""
     arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(options) if options else None), f"mount {target}")
+    check(libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(options) if options else None), f"mount {target}")
 
 
 def enter_namespaces():
-    """Enter a user and a mount namespace of our own, as their root; outside we are who we were."""
+    """Enter a user, a mount and a process namespace of our own, as their root; outside we are who we were.
+
+    Who returns is the first process of the process namespace, a child of the caller, which has ended.
+    """
     user, group = os.geteuid(), os.getegid()
-    _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
+    check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID), "unshare")
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         with open(f"/proc/self/{path}", "w") as file:
             file.write(text)
+    if os.fork() != 0:
+        os._exit(0)
     mount(None, "/", None, MS_REC | MS_SLAVE, None)
-    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
 
 
 def open_box(box):
@@ -318,7 +327,7 @@ class Holder:
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(pid, 0)
         kill_orphans(set())
-        _libc.umount2(os.fsencode(self.spec["box"]), MNT_DETACH)
+        libc.umount2(os.fsencode(self.spec["box"]), MNT_DETACH)
         for folder in self.spec["cgroups"]:
             remove_cgroup(folder)
 
@@ -351,13 +360,16 @@ def run_holder(handover, box):
     """Be a holder, from the namespaces to the end of the one lease that is handed over; never returns."""
     code = 1
     channel = failure = None
+    forbidden = True
     spec = {"cgroups": ()}
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             enter_namespaces()
+            forbidden = False
             open_box(box)
         except OSError as error:
+            forbidden = forbidden and error.errno not in SHORTAGES
             failure = error
         data, descriptors = receive(handover)
         handover.close()
@@ -378,7 +390,7 @@ def run_holder(handover, box):
     except OSError as error:
         if channel is not None:
             with contextlib.suppress(OSError):
-                channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
+                channel.send(json.dumps({"error": str(error), "forbidden": forbidden}).encode())
         for folder in spec["cgroups"]:
             remove_cgroup(folder)
     finally:

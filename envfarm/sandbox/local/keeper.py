@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import holder
 
 GRACE_SECONDS = 30.0
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def start_spare(requests, box):
@@ -72,6 +73,7 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    holder.check(holder.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")  # a holder is a grandchild
     requests = socket.socket(fileno=os.dup(0))
     folder = sys.argv[1]
     box = f"{folder}/box"

@@ -8,50 +8,48 @@ from pathlib import Path
 
 import anyio
 
-from envfarm.errors import EnvfarmError
+from envfarm.errors import EnvfarmError, MissingToolError
 from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.contract import LeaseRequest
 from envfarm.sandbox.finding import Finding
 from envfarm.sandbox.local.cgroups import make_control_groups
-from envfarm.sandbox.local.provider import open_local_provider
+from envfarm.sandbox.local.host_facts import find_bubblewrap
+from envfarm.sandbox.local.provider import NAMESPACES_MENDING, open_local_provider
 
 _APT = "apt-get install bubblewrap"
-_USERNS = "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
 
 
 async def probe_local_jail() -> list[Finding]:
     """Return what of the local jail works: program, namespaces, a real jail, copy-on-write, limits."""
-    bubblewrap = shutil.which("bwrap")
-    findings = [
-        Finding(
-            name="bubblewrap",
-            works=bubblewrap is not None,
-            detail=_version(bubblewrap) if bubblewrap else "not installed",
-            mend="" if bubblewrap else _APT,
-            needed=True,
+    bubblewrap = _bubblewrap()
+    return [bubblewrap, await _namespaces(), await _jail(bubblewrap.mend or NAMESPACES_MENDING), _limits()]
+
+
+def _bubblewrap() -> Finding:
+    try:
+        program = find_bubblewrap()
+    except MissingToolError:
+        return Finding(name="bubblewrap", works=False, detail="not installed", mend=_APT, needed=True)
+    return Finding(name="bubblewrap", works=True, detail=_version(program), needed=True)
+
+
+async def _namespaces() -> Finding:
+    name = "user namespaces"
+    if shutil.which("unshare") is None:
+        return Finding(
+            name=name, works=False, detail="not tried: there is no unshare", mend="apt-get install util-linux"
         )
-    ]
     tried = await anyio.run_process(["unshare", "-Ur", "true"], check=False)
-    namespaces = tried.returncode == 0
-    findings.append(
-        Finding(
-            name="user namespaces",
-            works=namespaces,
-            detail="allowed" if namespaces else "forbidden",
-            mend="" if namespaces else _USERNS,
-            needed=True,
-        )
-    )
-    findings.append(await _jail())
-    findings.append(_limits())
-    return findings
+    if tried.returncode != 0:
+        return Finding(name=name, works=False, detail="forbidden", mend=NAMESPACES_MENDING, needed=True)
+    return Finding(name=name, works=True, detail="allowed", needed=True)
 
 
 def _version(program: str) -> str:
     return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
 
 
-async def _jail() -> Finding:
+async def _jail(mend: str) -> Finding:
     with tempfile.TemporaryDirectory(prefix="envfarm-probe-") as name:
         file = Path(name) / "file"
         file.write_text("before\n")
@@ -62,8 +60,10 @@ async def _jail() -> Finding:
                 result = await sandbox.exec(
                     ["sh", "-c", "echo after > file && grep -c overlay /proc/self/mountinfo"], timeout_seconds=30
                 )
+        except MissingToolError as error:
+            return Finding(name="jail", works=False, detail=str(error), mend=mend, needed=True)
         except (EnvfarmError, OSError) as error:
-            return Finding(name="jail", works=False, detail=str(error), mend=_APT, needed=True)
+            return Finding(name="jail", works=False, detail=str(error), needed=True)
         kept = file.read_text() == "before\n"
     overlay = result.stdout.strip() not in {b"", b"0"}
     said = "a command ran; the workspace is " + ("an overlay" if overlay else "copied, since overlays are refused here")

@@ -23,11 +23,13 @@ from envfarm.sandbox.local.lease import LocalSandbox
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, owner_mark, remove_leftovers
 
 _START_SECONDS = 60.0
+_GROUP_TRIES, _GROUP_PAUSE_SECONDS = 500, 0.01
 _INODES_PER_BYTE = 1 / 4096
 _MAXIMUM_MESSAGE = 1 << 20
-_NAMESPACES_MENDING = (
-    "user namespaces are forbidden here; allow them with: sysctl -w kernel.unprivileged_userns_clone=1 "
-    "user.max_user_namespaces=65536 kernel.apparmor_restrict_unprivileged_userns=0 (those that exist)"
+NAMESPACES_MENDING = (
+    "allow them with: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=65536 "
+    "kernel.apparmor_restrict_unprivileged_userns=0 (those that exist); a container needs "
+    "--security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 )
 
 
@@ -121,6 +123,7 @@ class LocalProvider:
                     channel.shutdown(socket.SHUT_WR)
                     with anyio.CancelScope(shield=True), anyio.move_on_after(_START_SECONDS):
                         await sandbox.gone.wait()
+                        await _remove(groups)
                     listening.cancel()
 
     def _ask_for_holder(self, request: LeaseRequest, groups: ControlGroups, theirs: socket.socket) -> BoxPaths:
@@ -154,15 +157,24 @@ class LocalProvider:
         with anyio.move_on_after(_START_SECONDS):
             await anyio.wait_readable(channel)
             data = channel.recv(_MAXIMUM_MESSAGE)
-            answer = json.loads(data) if data else {"error": "its process ended", "errno": 0}
+            answer = json.loads(data) if data else {"error": "its process ended"}
             if "error" not in answer:
                 return
-            if str(answer["error"]).startswith("unshare"):
-                raise MissingToolError(_NAMESPACES_MENDING)
+            if answer.get("forbidden"):
+                message = f"user namespaces are forbidden here ({answer['error']}): {NAMESPACES_MENDING}"
+                raise MissingToolError(message)
             message = f"a local sandbox could not be made: {answer['error']}"
             raise SandboxStartError(message)
         message = f"a local sandbox was not ready within {_START_SECONDS:.0f} s"
         raise SandboxStartError(message)
+
+
+async def _remove(groups: ControlGroups) -> None:
+    """Remove what a holder that was killed left of its groups; their last processes may take a moment to be gone."""
+    for _ in range(_GROUP_TRIES):
+        if groups.remove():
+            return
+        await anyio.sleep(_GROUP_PAUSE_SECONDS)
 
 
 async def _listen(sandbox: LocalSandbox, listening: anyio.CancelScope) -> None:

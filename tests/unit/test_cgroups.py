@@ -1,0 +1,57 @@
+"""Control groups as files: what the kernel says in them is read, and what is gone counts as removed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envfarm.sandbox.local.cgroups import ControlGroups, remove_group
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ({}, 0),
+        ({"memory.events": "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 9\n"}, 2),
+        ({"memory.oom_control": "oom_kill_disable 1\nunder_oom 1\noom_kill 5\n"}, 5),
+        ({"memory.oom_control": "oom_kill_disable 1\nunder_oom 0\n"}, 0),
+        ({"memory.events": "oom 1\n", "memory.oom_control": "oom_kill 4\n"}, 4),
+    ],
+)
+def test_kills_for_want_of_memory_are_read_in_either_version(tmp_path: Path, files: dict[str, str], kills: int) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert ControlGroups((tmp_path,), memory=tmp_path).out_of_memory_kills() == kills
+
+
+def test_without_a_group_for_memory_there_are_no_kills_to_read() -> None:
+    assert ControlGroups().out_of_memory_kills() == 0
+
+
+def test_groups_are_joined_through_their_own_files(tmp_path: Path) -> None:
+    groups = ControlGroups((tmp_path / "memory", tmp_path / "pids"))
+    assert groups.join_files() == [f"{tmp_path}/memory/cgroup.procs", f"{tmp_path}/pids/cgroup.procs"]
+    assert ControlGroups().join_files() == []
+
+
+def test_groups_are_removed_when_all_are_gone_and_each_is_tried(tmp_path: Path) -> None:
+    busy, idle, missing = tmp_path / "busy", tmp_path / "idle", tmp_path / "missing"
+    busy.mkdir()
+    (busy / "cgroup.procs").write_text("")
+    idle.mkdir()
+    assert not ControlGroups((busy, idle, missing)).remove()
+    assert not idle.exists()
+    assert not remove_group(busy)
+    (busy / "cgroup.procs").unlink()
+    assert ControlGroups((busy, idle, missing)).remove()
+    assert ControlGroups().remove()
+
+
+def test_a_process_of_another_namespace_is_not_taken_for_our_own_group(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("0\n")
+    program = (
+        "import pathlib, sys; from envfarm.sandbox.local.cgroups import remove_group as r; r(pathlib.Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, start_new_session=True)
+    assert done.returncode == 0, "it signalled process 0, which means its own group"
