@@ -28,8 +28,13 @@ class ControlGroups:
     pids: Path | None = None
 
     def join_files(self) -> list[str]:
-        """Return the files to which a process writes 0 to join."""
-        return [str(folder / "cgroup.procs") for folder in self.folders]
+        """Return the files by which a command joins.
+
+        In version 1 that is ``tasks``, to which a process writes 0 for itself: whatever else is written, or by whom,
+        waits some milliseconds for all processors. Version 2 has no such file.
+        """
+        single = all((folder / "tasks").is_file() for folder in self.folders)
+        return [str(folder / ("tasks" if single else "cgroup.procs")) for folder in self.folders]
 
     def remove(self) -> bool:
         """Remove what is left of the groups, mostly nothing since their holder has done it; see `remove_group`."""
@@ -55,7 +60,7 @@ def make_control_groups(name: str, *, memory_bytes: int, process_count: int) -> 
     memory = _make(
         _ROOT / "memory" / name, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
     )
-    pids = _make(_ROOT / "pids" / name, {"pids.max": process_count})
+    pids = _make(_ROOT / "pids" / name, {"pids.max": process_count + 1})  # bubblewrap itself joins as well
     return ControlGroups(tuple(folder for folder in (memory, pids) if folder is not None), memory, pids)
 
 

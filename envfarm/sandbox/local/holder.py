@@ -37,6 +37,11 @@ MAXIMUM_MESSAGE = 1 << 20
 MAXIMUM_DESCRIPTORS = 8
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM}
 UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
+JOIN_BY_ITSELF = """count=$1; shift
+while [ "$count" -gt 0 ]; do echo 0 >"$1" || exit 71; shift; count=$((count - 1)); done
+exec "$@"
+"""
+"""A shell program that joins groups and becomes the program behind them; it runs nothing that it could not bound."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -118,7 +123,8 @@ class Command:
         """Take what the driver asked for; nothing runs yet."""
         self.number = message["id"]
         self.rlimits = message["rlimits"]
-        self.join = message["join"]
+        self.join = [path for path in message["join"] if not path.endswith("/tasks")]
+        self.joins_itself = [path for path in message["join"] if path.endswith("/tasks")]
         self.started = time.monotonic()
         self.outer = self.inner = None
         self.status = self.go = None
@@ -135,8 +141,11 @@ class Command:
         try:
             moves = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate([*descriptors, status, go])]
             words = [argv[0], "--json-status-fd", str(own), "--block-fd", str(own + 1), *argv[1:]]
+            if self.joins_itself:
+                groups = [str(len(self.joins_itself)), *self.joins_itself]
+                words = ["/bin/sh", "-c", JOIN_BY_ITSELF, "sh", *groups, *words]
             self.outer = os.posix_spawn(
-                argv[0], words, {}, file_actions=moves, setsigmask=(), setsigdef=signal.valid_signals() - UNCHANGEABLE
+                words[0], words, {}, file_actions=moves, setsigmask=(), setsigdef=signal.valid_signals() - UNCHANGEABLE
             )
         finally:
             os.close(status)
