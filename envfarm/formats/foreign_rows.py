@@ -126,7 +126,10 @@ def read_imported(folder: Path) -> ForeignRow:
     Raises:
         TaskError: It holds none, or it is damaged.
     """
-    return next(read_rows(folder / ROW_FILE))
+    for row in read_rows(folder / ROW_FILE):
+        return row
+    message = f"{folder / ROW_FILE}: it is empty: import the row again"
+    raise TaskError(message)
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -115,7 +115,8 @@ def _parse_yaml(content: bytes, place: str) -> dict[str, Any]:
 
 
 def _render_yaml(document: Mapping[str, Any]) -> bytes:
-    return yaml.safe_dump(dict(document), sort_keys=True, allow_unicode=True, width=10_000).encode()
+    """Return the document in ASCII: unusual line breaks (U+0085, U+2028) come back only as escapes."""
+    return yaml.safe_dump(dict(document), sort_keys=True, allow_unicode=False, width=10_000).encode()
 
 
 def _is_program(name: str, package: TaskPackage) -> bool:

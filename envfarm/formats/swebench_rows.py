@@ -102,7 +102,7 @@ def render_eval(package: TaskPackage) -> bytes:
     """Return eval.sh: it places the hidden tests over whatever is there, runs them, and prints the three markers."""
     task, patch = package.task, package.files[TEST_PATCH]
     reader = "cat"
-    if not _is_utf8(patch):  # SWE-bench reads scripts as UTF-8
+    if b"\0" in patch or not _is_utf8(patch):  # SWE-bench reads scripts as UTF-8, and shells leave zeros out
         reader, patch = "base64 -d", base64.encodebytes(patch)
     if patch and not patch.endswith(b"\n"):
         patch += b"\n"
