@@ -41,10 +41,10 @@ from task_miner.quality.twin_choice import (
     passes_somewhere,
     still_wanted,
 )
-from task_miner.stage_runs import bounded_seconds
 from task_miner.together import run_together
 
-_LEAST_TEST_SECONDS, _LEAST_RUN_SECONDS = 5.0, 20.0
+_LEAST_TEST_SECONDS, _LEAST_RUN_SECONDS, _SLACK = 5.0, 20.0, 4.0
+"""An altered test that hangs is of no use: it is given up soon."""
 Propose = Callable[[PurePosixPath, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
 """Path, base content, fixed content, names of functions without their classes; the proposals."""
 
@@ -145,10 +145,12 @@ class _Bench:
         command = replace(make_command(self.request.package.task, {}), watched=watched, asking=asking)
         if self.seconds is None:
             return command
+        test_seconds = max(_LEAST_TEST_SECONDS, _SLACK * self.seconds)
+        run_seconds = max(_LEAST_RUN_SECONDS, _SLACK * self.seconds)
         return replace(
             command,
-            test_timeout_seconds=bounded_seconds(command.test_timeout_seconds, self.seconds, _LEAST_TEST_SECONDS),
-            run_timeout_seconds=bounded_seconds(command.run_timeout_seconds, self.seconds, _LEAST_RUN_SECONDS),
+            test_timeout_seconds=min(command.test_timeout_seconds, test_seconds),
+            run_timeout_seconds=min(command.run_timeout_seconds, run_seconds),
         )
 
     def small(self, tests: Sequence[ProtectedTest], *, asking: bool = False) -> TestCommand:
