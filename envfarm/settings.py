@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,10 @@ from envfarm.errors import SettingsError
 FILE_NAME = "envfarm.toml"
 _PREFIX = "ENVFARM_"
 _NO_SETTINGS = frozenset({"ENVFARM_CONFIG", "ENVFARM_REPORT_FD", "ENVFARM_WORKSPACE"})
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,23 +40,23 @@ class SandboxSettings(_Section, frozen=True, kw_only=True):
 class MineSettings(_Section, frozen=True, kw_only=True):
     """Defaults of `envfarm mine`."""
 
-    runs: int = 3
-    jobs: int = 0
+    runs: Annotated[int, msgspec.Meta(ge=3)] = 3
+    jobs: _Count = 0
     """Candidates at a time; 0 for as many as there are cores."""
     cutoff: Literal["commit", "none"] = "commit"
-    mutants: int = 6
-    run_timeout_seconds: float = 300.0
-    test_timeout_seconds: float = 60.0
+    mutants: _Count = 6
+    run_timeout_seconds: _Seconds = 300.0
+    test_timeout_seconds: _Seconds = 60.0
 
 
 class GradingSettings(_Section, frozen=True, kw_only=True):
     """Defaults of `envfarm grade`."""
 
-    retries: int = 1
+    retries: _Count = 1
     """How often a grading that lost its box is tried again."""
     level: Literal["fast", "standard", "strict"] = "standard"
     """How much is done against code that fights its grading (docs/grading.md)."""
-    mixed_runs: int | None = None
+    mixed_runs: _Count | None = None
     """Small runs in which tests are real or altered; None for as many as the level has, 0 for none."""
 
 
@@ -80,14 +84,18 @@ def load_settings(start: Path, environ: Mapping[str, str]) -> Settings:
     _check_keys(document, Settings, "")
     try:
         return msgspec.convert(document, Settings, strict=False, dec_hook=_decode_path)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         message = f"a setting has a wrong value ({error}): see docs/settings.md"
-        raise SettingsError(message) from error
+        raise SettingsError(" ".join(message.split())) from error
 
 
 def _decode_path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser().absolute()
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError as error:
+            message = f"there is no such user as in {value!r}"
+            raise ValueError(message) from error
     message = f"cannot make {kind.__name__} of {value!r}"
     raise ValueError(message)
 
@@ -103,8 +111,8 @@ def _read_file(start: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}): check ENVFARM_CONFIG"
         raise SettingsError(message) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"{path} is no TOML: {error}"
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is no TOML: {' '.join(str(error).split())}"
         raise SettingsError(message) from error
 
 
@@ -131,7 +139,7 @@ def _check_keys(document: Mapping[str, Any], section: type[msgspec.Struct], plac
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(fields)}"
             message = f"unknown setting {place}{key}: {hint}"
-            raise SettingsError(message)
+            raise SettingsError(" ".join(message.split()))
         kind = fields[key]
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
             _check_keys(value, kind, f"{place}{key}.")

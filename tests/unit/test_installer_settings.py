@@ -1,10 +1,15 @@
 """Which settings of a user reach the installing step, and that nothing else does."""
 
+import re
 from pathlib import Path
 
+import anyio
 import pytest
 
 from envfarm.images.installer_settings import read_installer_settings
+from envfarm.records.image import Image
+from envfarm.sandbox.contract import ExecResult, LeaseRequest
+from envfarm.sandbox.local.provider import open_local_provider
 
 
 @pytest.fixture
@@ -75,3 +80,40 @@ def test_a_file_that_is_not_there_is_not_mounted(home: Path) -> None:
 
 def test_values_are_not_shown(home: Path) -> None:
     assert "secret" not in repr(read_installer_settings({"HOME": str(home), "PIP_INDEX_URL": "https://u:secret@a/s"}))
+
+
+def test_any_bytes_as_a_file_of_pip_are_read_or_left_out(home: Path) -> None:
+    texts = [b"\xff", b"[global", b"index-url = a", b"[global]\nx", b"[global]\n  y\nindex-url: a", b"\0", b"[a]\n" * 9]
+    machines = variables(home)  # of /etc/pip.conf
+    for text in texts:
+        (home / "pip.conf").write_bytes(text)
+        told = variables(home, PIP_CONFIG_FILE=str(home / "pip.conf"))
+        assert told | {"UV_DEFAULT_INDEX": ""} == machines | {"UV_DEFAULT_INDEX": ""}
+    assert variables(home, PIP_CONFIG_FILE=str(home)) == machines
+
+
+SECRETS = {
+    "UV_INDEX_MINE_PASSWORD": "secret-1",
+    "PIP_INDEX_URL": "https://u:secret-2@a/s",
+    "HTTPS_PROXY": "http://secret-3",
+}
+
+
+def test_no_box_that_runs_tests_sees_a_setting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".netrc").write_text("machine a login u password secret-4\n")
+    (home / "ca.pem").write_text("secret-5")
+    told = SECRETS | {"HOME": str(home), "SSL_CERT_FILE": str(home / "ca.pem"), "AWS_SECRET_ACCESS_KEY": "secret-6"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    settings = read_installer_settings(told)
+    assert {folder.target for folder in settings.folders} >= {"/opt/netrc", "/opt/certificates.pem"}
+
+    async def look() -> ExecResult:
+        script = "env; cat /proc/self/environ /proc/1/environ /proc/*/cmdline; ls -R /opt; cat ~/.netrc /opt/* 2>&1"
+        async with open_local_provider({}) as provider, provider.lease(LeaseRequest(image=Image(image_id="x"))) as box:
+            return await box.exec(["sh", "-c", script], timeout_seconds=30.0)
+
+    result = anyio.run(look)
+    assert b"PATH=" in result.stdout
+    assert not re.search(rb"secret-\d", result.stdout + result.stderr)
+    assert b"netrc\n" not in result.stdout
