@@ -114,7 +114,10 @@ OURS: dict[str, tuple[PackageParts, list[tuple[str, str]]]] = {
         replace(with_statement(LINE), fix_patch=b"", test_patch=FIX.encode()),
         [("envfarm-leak", "instruction.md")],
     ),
-    "a short line in the statement": (with_statement("return None"), []),
+    "a short line in the statement": (
+        replace(with_statement("return 5"), fix_patch=FIX.replace(LINE, "return 5").encode()),
+        [],
+    ),
     "the fix among the project's files": (
         parts(project_files={"a.py": f"{LINE}\n".encode()}),
         [("envfarm-leak", "environment/project/a.py")],
@@ -261,6 +264,11 @@ def test_any_compose_file_is_linted(service: object, volume: object, other: obje
     document = {"services": {"main": service, "more": {"volumes": volume, "image": other}}, "volumes": other}
     for text in (json.dumps(document), json.dumps({"services": service})):
         list(lint_compose(text, "environment/docker-compose.yaml"))
+
+
+@pytest.mark.parametrize("package", ["a;" + "(" * 3000, "a[" * 3000, "a==" + "9" * 5000, "a @ " + "b" * 5000])
+def test_packages_that_overwhelm_their_reader_are_linted(package: str) -> None:
+    list(lint_script(f"pip install '{package}'", is_separate=True))
 
 
 @given(WORDS)

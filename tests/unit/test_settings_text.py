@@ -68,6 +68,7 @@ def hold(found: Settings) -> None:
 @example(b"a = " + b"[" * 20_000, {})
 @example(b"a = " + b"9" * 5_000, {})
 @example(b'"a\\nb" = 1', {})
+@example(b"", {"ENVFARM_MINE__CUTOFF": "\udce4"})
 @settings(max_examples=200)
 def test_any_text_and_variables_hold_or_are_one_line(text: bytes, environ: dict[str, str]) -> None:
     check(text, environ)

@@ -168,6 +168,13 @@ def test_what_the_gate_found_changes_task_toml_only(task: Task, quality: Quality
     assert parse_task_toml(after.files[TASK_FILE], after.files) == (after.task, after.executable)
 
 
+def test_the_order_in_which_things_were_told_changes_no_byte() -> None:
+    told = {"z": [{}], "a": "", "m": {"y": 1, "x": 2}}
+    task = msgspec.structs.replace(simple_task(), verifier_config=told)
+    again = msgspec.structs.replace(task, verifier_config=dict(reversed(told.items())))
+    assert package_of(task, {}).files == package_of(again, {}).files
+
+
 def test_a_name_that_is_no_utf8_is_refused_by_the_file_it_would_stand_in() -> None:
     task = msgspec.structs.replace(simple_task(), tests=TestPlan(paths=("tests/test_\udce4.py",)))
     with pytest.raises(TaskError, match=r"^tests/expected\.json: a name in it is not UTF-8"):
