@@ -10,92 +10,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import anyio
+from metering import Meter, open_metered
 
-from envfarm.sandbox.contract import WORKSPACE, ExecResult, LeaseRequest, Sandbox, SandboxProvider
-from envfarm.sandbox.local.provider import open_local_provider
 from task_miner.mine import mine
 from task_miner.options import MineOptions
 from task_miner.report import MineReport, SilentObserver
 
 BARS = "bars: valid share 80 %; 15 s per published task; cores x wall at most 1.5 x bare test runs; 5 MB a folder"
-
-
-@dataclass
-class Meter:
-    """Adds up the wall-clock seconds of commands that ran tests."""
-
-    seconds: float = 0.0
-    runs: int = 0
-
-
-@dataclass
-class MeteredSandbox:
-    """A sandbox that tells a meter of its test runs."""
-
-    inner: Sandbox
-    meter: Meter = field(default_factory=Meter)
-
-    async def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: PurePosixPath = WORKSPACE,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        timeout_seconds: float,
-        report_limit_bytes: int = 0,
-    ) -> ExecResult:
-        """Run a command, and meter it when it runs tests."""
-        result = await self.inner.exec(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            timeout_seconds=timeout_seconds,
-            report_limit_bytes=report_limit_bytes,
-        )
-        if any(word.endswith("launch.py") for word in argv):
-            self.meter.seconds += result.wall_seconds
-            self.meter.runs += 1
-        return result
-
-    async def read_file(self, path: PurePosixPath, *, limit_bytes: int = 64 << 20) -> bytes:
-        """Read a file."""
-        return await self.inner.read_file(path, limit_bytes=limit_bytes)
-
-    async def write_file(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
-        """Write a file."""
-        await self.inner.write_file(path, content, mode=mode)
-
-
-@dataclass
-class MeteredProvider:
-    """A provider whose sandboxes are metered."""
-
-    inner: SandboxProvider
-    meter: Meter
-    name: str = "local"
-
-    @asynccontextmanager
-    async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
-        """Lease a metered sandbox."""
-        async with self.inner.lease(request) as sandbox:
-            yield MeteredSandbox(sandbox, self.meter)
-
-
-@asynccontextmanager
-async def open_metered(meter: Meter) -> AsyncIterator[SandboxProvider]:
-    """Open the local provider, metered."""
-    async with open_local_provider({}) as provider:
-        yield MeteredProvider(provider, meter)
 
 
 def run(repo: str, out: Path, cache: Path, limit: int, jobs: int) -> tuple[MineReport, Meter]:
@@ -132,8 +58,8 @@ def measure(repo: str, cache: Path, options: argparse.Namespace) -> dict[str, An
         "cold_seconds": round(cold.seconds, 1) if cold else None,
         "warm_seconds": round(warm.seconds, 1),
         "seconds_per_task": round(warm.seconds / warm.published, 2) if warm.published else None,
-        "overhead": round(jobs * warm.seconds / meter.seconds, 2) if meter.seconds else None,
-        "test_runs": meter.runs,
+        "overhead": round(jobs * warm.seconds / meter.test_seconds, 2) if meter.test_seconds else None,
+        "test_runs": meter.test_runs,
         "largest_folder_kib": size >> 10,
     }
 

@@ -60,6 +60,7 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
         mutation=score,
         class_counts=classes.counts(),
         validation_runs=len(validated.validation.runs),
+        calibration_runs=calibrated.runs,
         protection=calibrated.protection,
     )
     shop.folder.save(name, Stage.GATE, GateState(quality=quality, trust=calibrated.plan))

@@ -175,6 +175,8 @@ class Quality(Part, frozen=True, kw_only=True):
     mutation: MutationScore | None = None
     class_counts: dict[str, int] = {}
     validation_runs: int = 0
+    calibration_runs: int = 0
+    """Runs of the deciding tests, and a few of all, that the layers of grading were calibrated with."""
     protection: Protection | None = None
 
 

@@ -4,6 +4,9 @@ import ast
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
+
+from packaging.utils import canonicalize_name
 
 DISTRIBUTIONS: Mapping[str, str] = {
     "Crypto": "pycryptodome",
@@ -65,12 +68,50 @@ def imported_modules(files: Mapping[str, bytes]) -> frozenset[str]:
             tree = ast.parse(content)
         except (SyntaxError, ValueError, RecursionError):
             continue
-        for node in tree.body:
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                found.add(node.module.split(".")[0])
+        found |= {name for node in tree.body for name in _imported_by(node)}
     return frozenset(found)
+
+
+def optional_modules(files: Mapping[str, bytes]) -> frozenset[str]:
+    """Return the top-level names that files do without where they are absent: their tests are skipped then.
+
+    These are imports in a ``try`` that catches an ImportError, and names given to ``importorskip``.
+    """
+    found: set[str] = set()
+    for content in files.values():
+        try:
+            tree = ast.parse(content)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Try) and any(_catches_import(handler.type) for handler in node.handlers):
+                body = ast.Module(body=node.body, type_ignores=[])
+                found |= {name for part in ast.walk(body) for name in _imported_by(part)}
+            elif isinstance(node, ast.Call) and _name_of(node.func) == "importorskip" and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    found.add(first.value.split(".")[0])
+    return frozenset(found)
+
+
+def _catches_import(caught: ast.expr | None) -> bool:
+    if caught is None:
+        return True
+    types = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(_name_of(kind) in {"ImportError", "ModuleNotFoundError", "Exception"} for kind in types)
+
+
+def _name_of(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _imported_by(node: ast.AST) -> frozenset[str]:
+    """Return the top-level names that one statement imports."""
+    if isinstance(node, ast.Import):
+        return frozenset(alias.name.split(".")[0] for alias in node.names)
+    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        return frozenset({node.module.split(".")[0]})
+    return frozenset()
 
 
 def requested_fixtures(files: Mapping[str, bytes]) -> frozenset[str]:
@@ -90,21 +131,29 @@ def requested_fixtures(files: Mapping[str, bytes]) -> frozenset[str]:
 
 
 def missing_requirements(
-    files: Mapping[str, bytes], *, workspace_paths: Iterable[str], provided: frozenset[str]
+    files: Mapping[str, bytes],
+    *,
+    workspace_paths: Iterable[str],
+    provided: frozenset[str],
+    optional: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, ...]:
-    """Return distributions for modules and fixtures that neither the workspace nor the environment provides.
+    """Return requirements for modules and fixtures that neither the workspace nor the environment provides.
 
     Args:
         files: Test and conftest files.
         workspace_paths: Paths of the workspace.
         provided: Top-level modules that the environment provides.
+        optional: What the project says that it can use, by normalised name: brought where tests can use it too.
     """
     own: set[str] = set()
     for path in map(PurePosixPath, workspace_paths):
         if path.suffix in {".py", ".pyx", ".pyi"}:
             own |= {path.stem, *path.parts[:-1]}
-    modules = imported_modules(files) - own - provided - set(sys.stdlib_module_names) - {"distutils", "imp", "asyncore"}
+    present = own | provided | set(sys.stdlib_module_names) | {"distutils", "imp", "asyncore"}
+    modules = imported_modules(files) - present
     found = {DISTRIBUTIONS.get(module, module) for module in modules if not module.startswith("_")}
+    useful = (canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in optional_modules(files) - present)
+    found |= {optional[name] for name in useful if name in optional}
     plugins = {FIXTURES[name] for name in requested_fixtures(files)}
     found |= {plugin for plugin in plugins if plugin.replace("-", "_") not in provided and plugin not in provided}
     if any(b"async def test" in content for content in files.values()) and not provided & {"pytest_asyncio", "anyio"}:

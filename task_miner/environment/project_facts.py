@@ -8,9 +8,12 @@ import configparser
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 _TEST_NAMES = (
     "test",
@@ -66,12 +69,14 @@ class ProjectFacts:
         classified_minors: Minor versions that classifiers name, such as ``3.11``.
         runtime: What the project needs to run.
         tests: What its tests may need, best source first.
+        optional: What it can use, as its extras of any name say, by normalised name.
     """
 
     requires_python: str
     classified_minors: tuple[str, ...]
     runtime: RequirementSource
     tests: tuple[RequirementSource, ...]
+    optional: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_facts(files: Mapping[str, bytes]) -> ProjectFacts:
@@ -126,7 +131,26 @@ def read_facts(files: Mapping[str, bytes]) -> ProjectFacts:
         classified_minors=tuple(dict.fromkeys(minors)),
         runtime=RequirementSource(place="runtime", requirements=runtime),
         tests=tuple(source for source in sources if source.requirements),
+        optional=_optional(extras, poetry),
     )
+
+
+def _optional(extras: Mapping[str, Any], poetry: Mapping[str, Any]) -> dict[str, str]:
+    """Return what all extras name, without markers; poetry marks the dependency itself instead."""
+    lines = [line for name in extras for line in _expand(extras[name], extras, depth=0)]
+    for name, value in _table(poetry, "dependencies").items():
+        if isinstance(value, dict) and value.get("optional"):
+            lines.append(name + _poetry_specifier(str(value.get("version", ""))))
+    found: dict[str, str] = {}
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if not requirement.url:
+            requirement.marker = None
+            found.setdefault(canonicalize_name(requirement.name), str(requirement))
+    return found
 
 
 def _named(kind: str, groups: Mapping[str, Any], known: Mapping[str, Any]) -> Iterable[RequirementSource]:

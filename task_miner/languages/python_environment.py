@@ -112,7 +112,7 @@ class PythonEnvironments:
             )
             try:
                 lock = await self._lock(lock_request)
-                environment, folders = await self._repaired(request, lock_request, lock)
+                environment, folders = await self._repaired(request, facts, lock_request, lock)
             except LockFailedError as error:
                 raise EnvironmentFailedError(ReasonCode.LOCK_FAILED, f"{log}{error}") from error
             except ImageBuildError as error:
@@ -125,7 +125,7 @@ class PythonEnvironments:
         raise EnvironmentFailedError(ReasonCode.INSTALL_FAILED, log)
 
     async def _repaired(
-        self, request: EnvironmentRequest, lock_request: LockRequest, lock: Lock
+        self, request: EnvironmentRequest, facts: ProjectFacts, lock_request: LockRequest, lock: Lock
     ) -> tuple[Environment, tuple[Folder, ...]]:
         """Install the lock; add what test files import and nothing provides, and install again."""
         for _ in range(_REPAIR_ROUNDS):
@@ -133,7 +133,10 @@ class PythonEnvironments:
             folders = await self._store.ensure(environment, cache_domain=self._cache_domain)
             site = self._site_packages(environment)
             missing = missing_requirements(
-                request.test_files, workspace_paths=request.workspace_paths, provided=_provided_modules(site)
+                request.test_files,
+                workspace_paths=request.workspace_paths,
+                provided=_provided_modules(site),
+                optional=facts.optional,
             )
             new = tuple(name for name in missing if name not in lock_request.extra)
             if not new:
@@ -149,7 +152,7 @@ class PythonEnvironments:
                 lock = await self._lock(repaired)
             except LockFailedError:
                 break
-            reason = f"test files import what nothing brought: {', '.join(new)}"
+            reason = f"test files can use what nothing brought: {', '.join(new)}"
             lock = Lock(
                 text=lock.text, cutoff=lock.cutoff, steps=(*lock.steps, EnvironmentStep(command=(), reason=reason))
             )

@@ -37,8 +37,8 @@ from task_miner.quality.twin_choice import (
     candidate_rounds,
     choose_twins,
     confirming_plans,
+    fails_everywhere,
     failures_of,
-    passes_somewhere,
     still_wanted,
 )
 from task_miner.together import run_together
@@ -176,8 +176,13 @@ class _Bench:
 
     async def report(self, patch: bytes, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
         """Run once and return the report; an empty one where the run did not come to its end."""
+        report = await self.partial_report(patch, command, altered)
+        return report if report.session_ended else TestReport()
+
+    async def partial_report(self, patch: bytes, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
+        """Run once and return the report, as far as it came: a test that hangs takes nothing from those before it."""
         found = await self.run(patch, command, altered=altered)
-        return found.run.report if found.run is not None and found.run.report.session_ended else TestReport()
+        return found.run.report if found.run is not None else TestReport()
 
     def _box(self, patch: bytes) -> BoxRequest:
         request = self.request
@@ -302,20 +307,20 @@ async def _seen_on_base(
     plans = [MixedRun(twins={n: turn for n, twins in found.items() if turn < len(twins)}) for turn in turns]
     having = [msgspec.structs.replace(test, twins=tuple(found.get(n, ()))) for n, test in enumerate(tests)]
     reports = await run_together(
-        [partial(bench.report, bench.base, command, plan.files(having, bench.reference)) for plan in plans]
+        [partial(bench.partial_report, bench.base, command, plan.files(having, bench.reference)) for plan in plans]
     )
     judged: dict[int, list[Twin]] = {number: [] for number in found}
     for plan, report in zip(plans, reports, strict=True):
         for number, turn in plan.twins.items():
             twin = found[number][turn]
-            strong = twin.kind in STRONG_KINDS and not passes_somewhere(tests[number], tuple(twin.failures), report)
+            strong = twin.kind in STRONG_KINDS and fails_everywhere(tests[number], tuple(twin.failures), report)
             judged[number].append(msgspec.structs.replace(twin, strong=strong))
     return judged
 
 
 async def _try_round(bench: _Bench, patch: bytes, command: TestCommand, tried: Sequence[Candidate]) -> TestReport:
     altered = apply_edits(bench.reference, (edit for candidate in tried for edit in candidate.proposed.edits))
-    return await bench.report(patch, command, altered)
+    return await bench.partial_report(patch, command, altered)
 
 
 async def _confirm(bench: _Bench, command: TestCommand, tests: tuple[ProtectedTest, ...]) -> tuple[ProtectedTest, ...]:

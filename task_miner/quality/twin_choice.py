@@ -75,11 +75,15 @@ def failures_of(test: ProtectedTest, kind: TwinKind, report: TestReport) -> dict
     return found
 
 
-def passes_somewhere(test: ProtectedTest, names: Sequence[str], report: TestReport) -> bool:
-    """Say whether any of the tests passes in a report of an altered file."""
+def fails_everywhere(test: ProtectedTest, names: Sequence[str], report: TestReport) -> bool:
+    """Say whether none of the tests passes in a report of an altered file.
+
+    Where the run came to its end, a test without an outcome did not pass; where it hung or died, nothing is known.
+    """
     own = match_ids([test], report.collected)
-    passed = {own[seen] for seen, outcome in report.outcomes.items() if seen in own and outcome is TestOutcome.PASSED}
-    return bool(passed.intersection(names))
+    seen = {own[name]: outcome for name, outcome in report.outcomes.items() if name in own}
+    known = [seen.get(name) for name in names]
+    return TestOutcome.PASSED not in known and (report.session_ended or None not in known)
 
 
 def choose_twins(twins: Sequence[Twin]) -> tuple[Twin, ...]:

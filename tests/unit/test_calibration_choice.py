@@ -13,8 +13,8 @@ from task_miner.quality.twin_choice import (
     candidate_rounds,
     choose_twins,
     confirming_plans,
+    fails_everywhere,
     failures_of,
-    passes_somewhere,
     still_wanted,
 )
 
@@ -97,9 +97,25 @@ def test_a_twin_counts_where_a_deciding_test_fails_as_it_has_to(
     assert failures_of(TEST, kind, report) == found
 
 
-def test_a_twin_that_passes_on_the_base_is_seen() -> None:
-    assert passes_somewhere(TEST, [B], failed("AssertionError"))
-    assert not passes_somewhere(TEST, [A], failed("AssertionError"))
+@pytest.mark.parametrize(
+    ("names", "report", "fails"),
+    [
+        ([A], failed("AssertionError"), True),
+        ([B], failed("AssertionError"), False),
+        ([A, B], failed("AssertionError"), False),
+        ([A], TestReport(session_ended=True, exit_status=2), True),
+        ([A], TestReport(), False),
+        ([A], TestReport(collected=(A, B), outcomes={B: FAILED}), False),
+        ([A], TestReport(collected=(A, B), outcomes={A: FAILED}), True),
+    ],
+    ids=["fails", "passes", "one passes", "not collected", "nothing known", "hangs before", "hangs after"],
+)
+def test_a_twin_is_strong_where_it_is_known_not_to_pass_on_the_base(
+    names: list[str],
+    report: TestReport,
+    fails: bool,  # noqa: FBT001 -- a column of the table
+) -> None:
+    assert fails_everywhere(TEST, names, report) is fails
 
 
 def test_two_candidates_are_tried_first_and_more_only_where_they_are_wanted() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from envfarm.errors import TaskError
 from envfarm.formats.harbor import package_digest
 
-# No line breaks in names: a pattern's "*" does not pass one in Harbor, and the simple rule below is not to say so again.
+# No line breaks in names: in Harbor a pattern's "*" does not pass one, and the simple rule below says nothing of that.
 PART = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0\n"), min_size=1, max_size=6).filter(
     lambda name: name not in {".", "..", ".gitignore", ".harborignore"}
 )

@@ -74,3 +74,20 @@ def test_missing_modules_and_fixtures_are_mapped_to_their_distributions() -> Non
 def test_a_fixture_of_the_projects_own_brings_no_plugin() -> None:
     files = {"conftest.py": b"def mocker(): pass", "test_b.py": b"def test_x(mocker): pass"}
     assert missing_requirements(files, workspace_paths=[], provided=frozenset()) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    import wcwidth\nexcept ImportError:\n    wcwidth = None\n",
+        "def f():\n    try:\n        from wcwidth.a import b\n    except (ValueError, ModuleNotFoundError):\n        b = 1\n",
+        "import pytest\nwcwidth = pytest.importorskip('wcwidth.a')\n",
+    ],
+)
+def test_what_tests_can_use_is_brought_where_the_project_names_it(text: str) -> None:
+    files = {"test_a.py": text.encode()}
+    named = {"wcwidth": "wcwidth>=0.6", "torch": "torch"}
+    provided = frozenset({"pytest"})
+    assert missing_requirements(files, workspace_paths=[], provided=provided, optional=named) == ("wcwidth>=0.6",)
+    assert missing_requirements(files, workspace_paths=[], provided=provided) == ()
+    assert missing_requirements(files, workspace_paths=[], provided=provided | {"wcwidth"}, optional=named) == ()

@@ -99,6 +99,19 @@ def test_python_versions_come_from_the_first_place_that_names_them() -> None:
     assert facts.classified_minors == ("3.11",)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", "[project.optional-dependencies]\nwide = [\"WC_Width>=0.6; python_version > '3'\"]\n"),
+        ("setup.cfg", "[options.extras_require]\nwide = WC_Width>=0.6\n"),
+        ("setup.py", "setup(extras_require={'wide': ['WC_Width>=0.6']})"),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nWC_Width = {version = "^0.6", optional = true}\nsix = "*"\n'),
+    ],
+)
+def test_what_a_project_can_use_is_what_its_extras_name(name: str, text: str) -> None:
+    assert read_facts({name: text.encode()}).optional == {"wc-width": "WC_Width>=0.6"}
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "requirements.txt", "noxfile.py"]),
