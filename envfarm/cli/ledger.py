@@ -16,6 +16,8 @@ from task_miner.reasons import ReasonCode, Stage
 
 ledger_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     help="Look into the ledger of an output folder: the funnel, why a candidate fell, and trying again.",
 )
 

@@ -25,7 +25,12 @@ from envfarm.formats.swebench_repository import read_repository, write_repositor
 from envfarm.formats.swebench_rows import to_row, write_lines
 from envfarm.records.task import TASK_FILE, Protection
 
-task_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, show, export and import tasks.")
+task_app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Check, show, export and import tasks.",
+)
 
 _EXIT_PROBLEMS = 2
 Paths = Annotated[
