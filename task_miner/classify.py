@@ -85,6 +85,8 @@ def classify(
     file and are the same by their syntax tree are P2P. Only when nothing else is left that the fix mends, they are C2P:
     then what the fix mends is that the file can be collected at all.
 
+    A test that measures time decides nothing: it passes in a few runs here, and fails one day on a busy machine.
+
     Args:
         old: The base with its old tests; None where none of the files existed.
         before: The base with the new tests; the last one in random order.
@@ -94,10 +96,11 @@ def classify(
     reason, detail = judge_first_after(after[0])
     names = sorted({name for run in [*before, *after] for name in run.outcomes})
     masked = frozenset(name for name in names if _passed_unchanged(name, old, changed))
-    found = Classification(classes=_classes(names, before, after, masked), reason=reason, detail=detail)
+    timed = frozenset(name for name in names if _is_timed(name, changed))
+    found = Classification(classes=_classes(names, before, after, masked, timed), reason=reason, detail=detail)
     if reason is not ReasonCode.OK or found.ids_of(REQUIRED_TO_PASS):
         return found
-    found = replace(found, classes=_classes(names, before, after, frozenset()))
+    found = replace(found, classes=_classes(names, before, after, frozenset(), timed))
     if found.ids_of(REQUIRED_TO_PASS):
         return found
     unstable = found.ids_of(_UNSTABLE)
@@ -111,14 +114,20 @@ def classify(
 
 
 def _classes(
-    names: Sequence[str], before: Sequence[StageRun], after: Sequence[StageRun], masked: frozenset[str]
+    names: Sequence[str],
+    before: Sequence[StageRun],
+    after: Sequence[StageRun],
+    masked: frozenset[str],
+    timed: frozenset[str],
 ) -> dict[str, TestClass]:
-    return {
+    classes = {
         name: _class_of(
             [_seen(name, run) for run in before], [run.outcomes.get(name, MISSING) for run in after], name in masked
         )
         for name in names
     }
+    unsteady = {name for name in timed if classes[name] in {*REQUIRED_TO_PASS, TestClass.P2P}}
+    return classes | dict.fromkeys(unsteady, TestClass.FLAKY)
 
 
 def _class_of(earlier: Sequence[str], later: Sequence[str], masked: bool) -> TestClass:  # noqa: FBT001 -- one of three facts
@@ -181,3 +190,8 @@ def _passed_unchanged(name: str, old: StageRun | None, changed: Mapping[str, Cha
     path, _, rest = name.partition("::")
     tree = changed.get(path)
     return tree is None or rest.split("[", maxsplit=1)[0] not in tree.changed | tree.added
+
+
+def _is_timed(name: str, changed: Mapping[str, ChangedTests]) -> bool:
+    path, _, rest = name.partition("::")
+    return path in changed and rest.split("[", maxsplit=1)[0] in changed[path].timed

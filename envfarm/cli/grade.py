@@ -84,6 +84,12 @@ def grade_command(  # noqa: PLR0913 -- one per option
         str | None,
         typer.Option("--level", help="fast, standard or strict: what is done against cheats [default: standard]."),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="DIR", help="Keep finished runs there; a grading that was killed goes on from them."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each check saw, where, and what the true fix shows.")
     ] = False,
@@ -98,7 +104,7 @@ def grade_command(  # noqa: PLR0913 -- one per option
     """
     wish = _Wish(patch=patch, workspace=workspace, oracle=oracle, no_op=no_op)
     wish.check()
-    verdict = anyio.run(_grade, task, wish, _Place(sandbox=sandbox, cache=cache, level=level))
+    verdict = anyio.run(_grade, task, wish, _Place(sandbox=sandbox, cache=cache, level=level, resume=resume))
     if json_:
         sys.stdout.write(encode_line(verdict).decode())
     else:
@@ -117,6 +123,7 @@ class _Place:
     sandbox: str | None
     cache: Path | None
     level: str | None
+    resume: Path | None
 
 
 async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
@@ -145,7 +152,7 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
         except BoundaryError as error:
             return make_unscored(package, error, phase="image")
         submission = await _make_submission(wish, patch, package, image)
-        how = GradingOptions(retries=settings.grading.retries, level=level)
+        how = GradingOptions(retries=settings.grading.retries, level=level, resume_folder=place.resume)
         return await grade(package, submission, provider=provider, image=image, options=how)
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from envfarm.grading.finished_runs import FinishedRuns, RunsInMemory
 from envfarm.grading.level import STANDARD, GradingLevel
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission
@@ -53,6 +54,7 @@ class VerifyRequest:
         config: The task's configuration for this verifier, checked against its schema.
         budget_seconds: Wall-clock bound for the whole judgement.
         level: How much to do against code that fights its grading.
+        finished: What earlier attempts at this judgement have finished; the verifier keeps its runs there.
     """
 
     package: TaskPackage
@@ -62,6 +64,7 @@ class VerifyRequest:
     config: Mapping[str, Any] = field(default_factory=dict)
     budget_seconds: float
     level: GradingLevel = STANDARD
+    finished: FinishedRuns = field(default_factory=RunsInMemory)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 import msgspec
@@ -25,6 +26,7 @@ from envfarm.errors import (
 )
 from envfarm.grading.config_check import find_config_problem
 from envfarm.grading.contract import Judgement, Verifier, VerifyRequest
+from envfarm.grading.finished_runs import FinishedRuns, RunsInFolder, RunsInMemory
 from envfarm.grading.level import STANDARD, GradingLevel
 from envfarm.plugins import VERIFIERS, load_plugin
 from envfarm.records.image import Image
@@ -47,11 +49,14 @@ class GradingOptions:
             budget below the tests' own time limit can make a hanging submission UNSCORED.
         retries: How often a lost box is replaced by a fresh one.
         level: How much is done against code that fights its grading.
+        resume_folder: Finished runs are kept below it until there is a verdict, so that a grading that was killed goes
+            on from them; None keeps them for retries only.
     """
 
     budget_seconds: float | None = None
     retries: int = 1
     level: GradingLevel = STANDARD
+    resume_folder: Path | None = None
 
 
 async def grade(
@@ -91,12 +96,11 @@ async def grade(
         message = f"{TASK_FILE}: {problem}"
         raise TaskError(message)
     options = options or GradingOptions()
-    budget_seconds = options.budget_seconds
-    if budget_seconds is None:
-        runs = 2 + options.level.mixed_runs
-        longest = package.task.tests.run_timeout_seconds * runs + _SPARE_SECONDS
-        budget_seconds = max(judge.info.budget_seconds, longest)
+    budget_seconds = _budget(package, judge, options)
     grading = _Grading(package=package, submission=submission, image=image, provider=provider, level=options.level)
+    if options.resume_folder is not None:
+        told = [repr(grading.provenance(judge)), repr(options.level)]
+        grading.finished = RunsInFolder.of(options.resume_folder, told)
     async with anyio.create_task_group() as group:
         if cancel is not None:
             group.start_soon(_cancel_when, cancel, group.cancel_scope)
@@ -108,7 +112,10 @@ async def grade(
         group.cancel_scope.cancel()
     if grading.user_error is not None:
         raise grading.user_error
-    return grading.verdict(judge)
+    verdict = grading.verdict(judge)
+    if verdict.outcome is Outcome.SCORED:
+        grading.finished.forget()
+    return verdict
 
 
 def load_verifier(name: str) -> Verifier:
@@ -153,6 +160,13 @@ def make_unscored(package: TaskPackage, error: BoundaryError, *, phase: str) -> 
     return Verdict(task_id=package.task.task_id, outcome=Outcome.UNSCORED, failure=failure)
 
 
+def _budget(package: TaskPackage, judge: Verifier, options: GradingOptions) -> float:
+    if options.budget_seconds is not None:
+        return options.budget_seconds
+    runs = 2 + options.level.mixed_runs
+    return max(judge.info.budget_seconds, package.task.tests.run_timeout_seconds * runs + _SPARE_SECONDS)
+
+
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
@@ -167,6 +181,7 @@ class _Grading:
     image: Image
     provider: SandboxProvider
     level: GradingLevel
+    finished: FinishedRuns = field(default_factory=RunsInMemory)
     phase: str = "verify"
     seconds: dict[str, float] = field(default_factory=lambda: {"start": 0.0, "verify": 0.0})
     judgement: Judgement | None = None
@@ -183,6 +198,7 @@ class _Grading:
             config=self.package.task.verifier_config,
             budget_seconds=budget_seconds,
             level=self.level,
+            finished=self.finished,
         )
         started = time.monotonic()
         for attempt in range(retries + 1):
@@ -248,15 +264,19 @@ class _Grading:
             reward=reward,
             components=components,
             failure=self.failure,
-            provenance=Provenance(
-                task_digest=self.package.digest,
-                submission_digest=f"sha256:{hashlib.sha256(self.submission.patch).hexdigest()}",
-                verifier=verifier.info.name,
-                verifier_version=verifier.info.version,
-                image_id=self.image.image_id,
-                level=self.level.name,
-            ),
+            provenance=self.provenance(verifier),
             seconds={name: round(value, 4) for name, value in self.seconds.items()},
+        )
+
+    def provenance(self, verifier: Verifier) -> Provenance:
+        """Return all that the verdict depends on."""
+        return Provenance(
+            task_digest=self.package.digest,
+            submission_digest=f"sha256:{hashlib.sha256(self.submission.patch).hexdigest()}",
+            verifier=verifier.info.name,
+            verifier_version=verifier.info.version,
+            image_id=self.image.image_id,
+            level=self.level.name,
         )
 
 

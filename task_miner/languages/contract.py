@@ -39,12 +39,14 @@ class ChangedTests:
         changed: Names in both whose own body, decorators or parameters differ.
         same: Names in both that are equal.
         shared_changed: Whether anything that several tests share (imports, fixtures, helpers, constants) differs.
+        timed: Names in the new file that measure how long something takes.
     """
 
     added: frozenset[str]
     changed: frozenset[str]
     same: frozenset[str]
     shared_changed: bool
+    timed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from task_miner.languages.contract import ChangedTests
+from task_miner.languages.python_clocks import timed_tests
 from task_miner.languages.python_syntax import dump, parse_bare
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -37,6 +38,7 @@ def compare_tests(old: bytes | None, new: bytes | None) -> ChangedTests:
         changed=changed,
         same=frozenset(both) - changed,
         shared_changed=bool(set(after.shared) - set(before.shared)) or _reordered(before.shared, after.shared),
+        timed=timed_tests(new),
     )
 
 

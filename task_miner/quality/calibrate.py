@@ -5,7 +5,6 @@ with plain data that is right, a twin only where it fails under the fix in every
 the watching layers is no alarm later.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +22,7 @@ from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import STRONG_KINDS, Calibration, ProtectedTest, TrustPlan, Twin
 from envfarm_verifiers.box_run import BoxRequest, BoxRun, run_in_box
 from envfarm_verifiers.canaries import add_canaries
+from envfarm_verifiers.coins import draws
 from envfarm_verifiers.mixed_judge import judge_mixed_runs
 from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, prefix_of
 from envfarm_verifiers.report_stream import CHANGED
@@ -237,9 +237,10 @@ async def _calibrate_checks(
         tests = tuple(keep_checks(test, answers, passing) for test in tests)
     paths = sorted({test.path for test in tests})
     altered = {**_asking(bench, tests)}
+    seed = bench.request.package.task.task_id.encode()  # the task's bytes must not depend on where it is mined
     ids: dict[str, str] = {}
     for path in paths:
-        found = add_canaries([path], {**bench.reference, **altered}, _draws(bench, path))
+        found = add_canaries([path], {**bench.reference, **altered}, draws(seed, path))
         altered |= found.files
         ids[found.ids[0]] = path
     report = await bench.report(bench.fix, bench.whole(asking=True, watched=True), altered)
@@ -349,14 +350,3 @@ async def _confirm(bench: _Bench, command: TestCommand, tests: tuple[ProtectedTe
         )
         for number, test in enumerate(tests)
     )
-
-
-def _draws(bench: _Bench, purpose: str) -> Callable[[int], int]:
-    """Return coins that are the same wherever the task is mined: its bytes must not depend on it."""
-    state = [hashlib.sha256(f"{bench.request.package.task.task_id}\0{purpose}".encode()).digest()]
-
-    def draw(sides: int) -> int:
-        state[0] = hashlib.sha256(state[0]).digest()
-        return int.from_bytes(state[0][:8], "big") % sides
-
-    return draw

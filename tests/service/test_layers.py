@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from envfarm.errors import SandboxLostError
-from envfarm.grading.grade import grade
+from envfarm.grading.grade import GradingOptions, grade
 from envfarm.grading.level import FAST, STANDARD, STRICT, GradingLevel
 from envfarm.records.trust import TwinKind
 from envfarm.records.verdict import Outcome, Verdict
@@ -206,3 +206,45 @@ def test_a_lost_box_is_the_farms_fault_and_costs_one_run(
         assert verdict.failure.code == "sandbox_lost"
     else:
         assert used == leases
+
+
+def test_a_grading_that_broke_off_goes_on_from_its_finished_runs(task: "CalibratedTask", tmp_path: Path) -> None:
+    submission = task.submit(None)
+
+    async def run(lost: set[int]) -> tuple[Verdict, int]:
+        async with open_local_provider({}) as local:
+            losing = Losing(local, frozenset(lost))
+            options = GradingOptions(retries=0, resume_folder=tmp_path)
+            image = task.tiny.image
+            verdict = await grade(task.package, submission, provider=losing, image=image, options=options)
+            return verdict, losing.leases
+
+    verdict, _ = anyio.run(run, set(range(4, 50)))
+    assert verdict.outcome is Outcome.UNSCORED
+    (kept,) = tmp_path.iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    finished = {file.name for file in kept.iterdir()}
+    assert {"seed", "whole"} < finished
+    verdict, used = anyio.run(run, set())
+    assert verdict.reward == 1.0, verdict
+    assert used == 5 - len(finished - {"seed"})
+    assert list(tmp_path.iterdir()) == []
+    verdict, used = anyio.run(run, set())
+    assert (verdict.reward, used) == (1.0, 5)
+
+
+def test_a_broken_file_of_a_finished_run_is_made_again(task: "CalibratedTask", tmp_path: Path) -> None:
+    submission = task.submit(None)
+
+    async def run(lost: set[int]) -> Verdict:
+        async with open_local_provider({}) as local:
+            options = GradingOptions(retries=0, resume_folder=tmp_path)
+            boxes = Losing(local, frozenset(lost))
+            return await grade(task.package, submission, provider=boxes, image=task.tiny.image, options=options)
+
+    assert anyio.run(run, set(range(3, 50))).outcome is Outcome.UNSCORED
+    (kept,) = tmp_path.iterdir()
+    for file in kept.iterdir():
+        if file.name != "seed":
+            file.write_bytes(file.read_bytes()[:-20])
+    assert anyio.run(run, set()).reward == 1.0

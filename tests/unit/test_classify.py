@@ -207,3 +207,14 @@ def test_only_what_passes_in_every_run_of_the_fixed_side_is_ever_required(
     if result.reason is ReasonCode.OK:
         assert result.ids_of(REQUIRED_TO_PASS)
     assert sum(result.counts().values()) == len(result.classes)
+
+
+@pytest.mark.parametrize(("before", "after"), [("fff", "ppp"), ("ppp", "ppp"), ("ttt", "ppp"), ("mmm", "ppp")])
+def test_a_test_that_measures_time_decides_nothing(before: str, after: str) -> None:
+    judged = found(before, after, timed=frozenset({"test_x"}))
+    assert judged.classes[X] is TestClass.FLAKY
+    assert found(before, after, timed=frozenset({"test_other_0"})).classes[X] is not TestClass.FLAKY
+
+
+def test_a_broken_test_stays_broken_however_it_measures() -> None:
+    assert found("fff", "fff", timed=frozenset({"test_x"})).classes[X] is TestClass.BROKEN

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envfarm_verifiers.mixed_plan import Draw
+from envfarm_verifiers.coins import Draw
 
 _FUNCTION = re.compile(rb"^(?:async )?def (test_\w+)\(", re.MULTILINE)
 _METHOD = re.compile(rb"^[ \t]+(?:async )?def (test_\w+)\(", re.MULTILINE)

@@ -4,14 +4,12 @@ Never two versions of a test in one box; never the same version of a test in all
 gets finished files.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from envfarm.records.trust import ProtectedTest
+from envfarm_verifiers.coins import Draw
 from envfarm_verifiers.test_files import apply_edits
-
-Draw = Callable[[int], int]
-"""``draw(n)`` is one of 0 to n - 1, from the operating system's own randomness."""
 
 
 @dataclass(frozen=True, kw_only=True)

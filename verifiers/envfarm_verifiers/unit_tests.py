@@ -8,7 +8,7 @@ small runs follow in which each deciding test is real or altered by a coin that 
 Not covered: see docs/grading.md, "What this does not prove".
 """
 
-import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,9 +23,10 @@ from envfarm.grading.submission_patch import plan_submission
 from envfarm.records.task import Task
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import ProtectedTest
-from envfarm_verifiers.box_run import BoxRequest, run_in_box
+from envfarm_verifiers.box_run import BoxRequest, BoxRun, run_in_box
 from envfarm_verifiers.canaries import Canaries, add_canaries
 from envfarm_verifiers.checks import judge, passes
+from envfarm_verifiers.coins import SEED_BYTES, Draw, draws, shuffled
 from envfarm_verifiers.evidence import RunEvidence
 from envfarm_verifiers.mixed_judge import judge_mixed_runs
 from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs, prefix_of
@@ -48,7 +49,6 @@ _OUTPUT_TAIL_BYTES = 65536
 _SIDE_BY_SIDE = 2
 _TRIES = 2
 _LEAST_SMALL_SECONDS, _SLACK = 30.0, 5.0
-_coins = random.SystemRandom()
 
 
 class UnitTestsVerifier:
@@ -107,11 +107,40 @@ class _Grading:
         if not passes(seen):
             return seen
         tests = self._protected()
-        plans = plan_mixed_runs(tests, self.request.level.mixed_runs, _coins.randrange)
+        plans = plan_mixed_runs(tests, self.request.level.mixed_runs, self._draws("plan"))
         if not plans:
             return seen
         reports = await self._small_runs(tests, plans, seen.seen()[1].wall_seconds)
         return replace(seen, mixed=judge_mixed_runs(tests, plans, reports))
+
+    def _draws(self, purpose: str) -> Draw:
+        """Return coins that stay the same when a broken-off grading is gone on with: nobody tosses again by a crash."""
+        seed = self.request.finished.load("seed")
+        if seed is None:
+            seed = secrets.token_bytes(SEED_BYTES)
+            self.request.finished.save("seed", seed)
+        return draws(seed, purpose)
+
+    async def _run(
+        self, name: str, command: TestCommand, *, altered: Mapping[str, bytes], checks_files: bool = False
+    ) -> BoxRun:
+        """Return what a run shows; one that an earlier attempt has finished is not made again."""
+        kept = self._kept(name)
+        if kept is not None:
+            return kept
+        found = await run_in_box(self._box(), command, altered=altered, checks_files=checks_files)
+        self._keep(name, found)
+        return found
+
+    def _kept(self, name: str) -> BoxRun | None:
+        content = self.request.finished.load(name)
+        try:
+            return None if content is None else msgspec.json.decode(content, type=BoxRun)
+        except msgspec.DecodeError:
+            return None
+
+    def _keep(self, name: str, found: BoxRun) -> None:
+        self.request.finished.save(name, msgspec.json.encode(found))
 
     def _protected(self) -> tuple[ProtectedTest, ...]:
         return self.evidence.trust.tests if self.evidence.trust is not None else ()
@@ -127,11 +156,11 @@ class _Grading:
         ids = self.evidence.tests.fail_to_pass
         tests = msgspec.structs.replace(self.evidence.tests, pass_to_pass=())
         narrowed = replace(self, evidence=replace(self.evidence, tests=tests))
-        return await narrowed.whole_run(only=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
+        return await narrowed.whole_run("deciding", only=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
 
-    async def whole_run(self, only: tuple[str, ...] = ()) -> RunEvidence:
+    async def whole_run(self, name: str = "whole", only: tuple[str, ...] = ()) -> RunEvidence:
         """Return what one watched run shows, with values compared: of all tests, or of some definitions only."""
-        trust, level, box = self.evidence.trust, self.request.level, self._box()
+        trust, level = self.evidence.trust, self.request.level
         command = replace(make_command(self.request.package.task, self.request.config), only_definitions=only)
         altered: Mapping[str, bytes] = {}
         added = Canaries(ids=(), files={})
@@ -139,9 +168,10 @@ class _Grading:
             command = replace(command, watched=level.watches)
             if level.hides:
                 command = replace(command, asking=True)
-                altered, added = _hidden(trust.tests, trust.canary_files, read_reference(box.reference()))
+                reference = read_reference(self._box().reference())
+                altered, added = _hidden(trust.tests, trust.canary_files, reference, self._draws(f"{name} canaries"))
         watches = level.watches and trust is not None
-        found = await run_in_box(box, command, altered=altered, checks_files=watches)
+        found = await self._run(name, command, altered=altered, checks_files=watches)
         seen = replace(
             self.evidence,
             applied=found.applied,
@@ -152,9 +182,9 @@ class _Grading:
         )
         if found.run is None or not command.asking:
             return seen
-        return await self._with_values(seen, found.run)
+        return await self._with_values(seen, found.run, f"{name}_undecided")
 
-    async def _with_values(self, seen: RunEvidence, run: TestRun) -> RunEvidence:
+    async def _with_values(self, seen: RunEvidence, run: TestRun, name: str) -> RunEvidence:
         """Return the evidence with values compared; where some are no plain data, an ordinary run decides."""
         tests = self._protected()
         judged = judge_values(run.report, tests)
@@ -166,7 +196,7 @@ class _Grading:
         command = make_command(self.request.package.task, self.request.config)
         if all(test.runs_alone for test in unclear):
             command = replace(command, only_definitions=tuple(dict.fromkeys(prefix_of(name) for name in ids)))
-        found = await run_in_box(self._box(), command)
+        found = await self._run(name, command, altered={})
         outcomes = dict(judged.report.outcomes)
         report = found.run.report if found.run is not None else TestReport()
         outcomes |= {name: report.outcomes.get(name, TestOutcome.MISSING) for name in ids if name in outcomes}
@@ -190,29 +220,41 @@ class _Grading:
         )
         order = list(range(len(plans)))
         if level.sequential:
-            _coins.shuffle(order)
-        works = [partial(self._small_run, command, plans[number].files(tests, reference)) for number in order]
+            order = shuffled(len(plans), self._draws("order"))
+        works = [
+            partial(self._small_run, f"small_{number}", command, plans[number].files(tests, reference))
+            for number in order
+        ]
         done = await _all(works, 1 if level.sequential else _SIDE_BY_SIDE)
         return [report for _, report in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
 
-    async def _small_run(self, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
+    async def _small_run(self, name: str, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
         """Return the report of one small run; a box that is lost, or a run that breaks off, is tried once more.
 
         A run that hangs is not: it had many times what the whole run took.
         """
-        report = TestReport()
-        for number in range(_TRIES):
+        found = self._kept(name)
+        for number in range(_TRIES if found is None else 0):
             try:
                 found = await run_in_box(self._box(), command, altered=altered)
             except SandboxLostError:
                 if number == _TRIES - 1:
                     raise
                 continue
-            report = found.run.report if found.run is not None else TestReport()
-            hangs = found.run is not None and found.run.result.timed_out
-            if hangs or (report.session_ended and not report.problems):
+            if _is_complete(found):
                 break
-        return report
+        if found is None or found.run is None:
+            return TestReport()
+        self._keep(name, found)
+        return found.run.report
+
+
+def _is_complete(found: BoxRun) -> bool:
+    """Say whether another try cannot show more: the session ended as it has to, or the run's time is up."""
+    if found.run is None:
+        return False
+    report = found.run.report
+    return found.run.result.timed_out or (report.session_ended and not report.problems)
 
 
 def make_command(task: Task, config: Mapping[str, Any]) -> TestCommand:
@@ -231,11 +273,11 @@ def make_command(task: Task, config: Mapping[str, Any]) -> TestCommand:
 
 
 def _hidden(
-    tests: Sequence[ProtectedTest], canary_files: Sequence[str], reference: Mapping[str, bytes]
+    tests: Sequence[ProtectedTest], canary_files: Sequence[str], reference: Mapping[str, bytes], draw: Draw
 ) -> tuple[dict[str, bytes], Canaries]:
     """Return the test files that ask instead of telling, and that hold canaries."""
     asking = apply_edits(reference, (edit for test in tests for check in test.checks for edit in check.edits))
-    added = add_canaries(canary_files, {**reference, **asking}, _coins.randrange)
+    added = add_canaries(canary_files, {**reference, **asking}, draw)
     return {**asking, **added.files}, added
 
 
