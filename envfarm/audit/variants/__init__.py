@@ -1,0 +1,1 @@
+"""Rewritings of true fixes: what stays the same for whoever calls, and what a grader may notice."""
