@@ -157,6 +157,8 @@ LEFT_ALONE = [
     ("calls_threaded", "import threading\ndef f():\n    return 1\n"),
     ("self_patched", "@wrap\ndef f():\n    return 1\n"),
     ("self_patched", "def f():\n    return 1\nf = 2\n"),
+    ("self_patched", "def f():\n    return 1\ng = f\n"),
+    ("self_patched", "class C:\n    def m(self):\n        return 1\n    n = m\n"),
     ("str_subclass", "def f():\n    return None\n"),
     ("tuple_int_subclasses", "class C:\n    def __index__(self):\n        return 1\n"),
     ("list_dict_subclasses", "class C:\n    def m(self):\n        return self.items\n"),

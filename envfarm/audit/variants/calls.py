@@ -126,12 +126,17 @@ SLOWER = Decorator(
 import functools as _functools
 from time import perf_counter as _clock
 
+_slowed = []
+
 
 def _thorough(function):
     """Make a function take ten times as long, though at most five milliseconds more."""
 
     @_functools.wraps(function)
     def call(*args, **kwargs):
+        if _slowed:
+            return function(*args, **kwargs)
+        _slowed.append(function)
         started = _clock()
         try:
             return function(*args, **kwargs)
@@ -141,6 +146,7 @@ def _thorough(function):
             for _count in range(200000):
                 if _clock() >= end:
                     break
+            _slowed.pop()
 
     return call
 ''',

@@ -75,7 +75,7 @@ def _patch_line(place: Place, names: dict[str, str]) -> str:
 
 
 def _can_be_patched(source: SourceFile, place: Place) -> bool:
-    """Return whether a name is bound once, by an undecorated function of the module or of a class at its top."""
+    """Return whether an undecorated function of the module, or of a class at its top, is known by one name only."""
     holder: Sequence[ast.stmt] = source.tree.body
     if place.owners:
         owner = place.owners[0]
@@ -84,15 +84,15 @@ def _can_be_patched(source: SourceFile, place: Place) -> bool:
         if _bound(source.tree.body)[owner.name] != 1:
             return False
         holder = owner.body
-    once = place.node in holder and _bound(holder)[place.node.name] == 1
+    once = place.node in holder and _bound(holder, or_read=True)[place.node.name] == 1
     implicit = place.node.name in {"__new__", "__init_subclass__", "__class_getitem__"}
     is_private = place.node.name.startswith("__") and not place.node.name.endswith("__")
     plain = not (place.node.decorator_list or implicit or (place.owners and is_private))
     return once and plain and can_be_wrapped(place) and "sys.modules" not in source.text
 
 
-def _bound(block: Sequence[ast.stmt]) -> Counter[str]:
-    """Return how often each name is bound or deleted in a block, and in blocks within it that are no functions."""
+def _bound(block: Sequence[ast.stmt], *, or_read: bool = False) -> Counter[str]:
+    """Return how often each name is bound, deleted or read in a block, and within it outside functions and classes."""
     found: Counter[str] = Counter()
     waiting: list[ast.AST] = list(block)
     while waiting:
@@ -100,7 +100,7 @@ def _bound(block: Sequence[ast.stmt]) -> Counter[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found[node.name] += 1
             continue
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        if isinstance(node, ast.Name) and (or_read or not isinstance(node.ctx, ast.Load)):
             found[node.id] += 1
         if isinstance(node, ast.alias):
             found[node.asname or node.name.split(".")[0]] += 1
