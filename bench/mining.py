@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from metering import Meter, open_metered
+from measuring.metering import Meter, open_metered
 
 from task_miner.mine import mine
 from task_miner.options import MineOptions

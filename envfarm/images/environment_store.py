@@ -17,6 +17,11 @@ from envfarm.records.task import Environment
 from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, SandboxProvider
 
 PATH_FILE = "zz_envfarm_project.pth"
+_COMPILING = {"PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
+"""Nothing changes in a stored environment: its bytecode holds whatever a copy or a restore makes of modification times.
+
+Bytecode that counts as stale is compiled again in every run, which is most of what a short run of tests costs.
+"""
 _PATH_LINE = f"import site; site.addsitedir('{PROJECT}')\n"
 
 
@@ -90,7 +95,7 @@ async def _install_lock(box: InstallBox, environment: Environment, interpreter: 
         )
         steps.append(((*install, "-r", "-"), lock))
     for arguments, stdin in steps:
-        result = await box.uv(*arguments, stdin=stdin)
+        result = await box.uv(*arguments, stdin=stdin, env=_COMPILING)
         if result.exit_code != 0:
             message = f"uv {' '.join(arguments[:2])} failed: {box.log_of(result)}"
             raise ImageBuildError(message)

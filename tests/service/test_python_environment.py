@@ -102,6 +102,9 @@ def test_a_project_is_locked_installed_built_and_importable(cache: Path, tmp_pat
     assert not [path for path in first.project_files if path.endswith(("RECORD", "uv_cache.json", "direct_url.json"))]
     assert (second.environment, second.project_files) == (environment, first.project_files)
     assert second.seconds["install"] + second.seconds["build"] < 0.5
+    compiled = list((cache / "environments" / environment.environment_id / "lib").rglob("_pytest/**/*.pyc"))
+    assert len(compiled) > 50
+    assert {file.read_bytes()[4:8] for file in compiled} == {b"\1\0\0\0"}, "bytecode that a copy would make stale"
 
 
 def test_requirements_that_cannot_be_met_give_a_reason(cache: Path, tmp_path: Path) -> None:

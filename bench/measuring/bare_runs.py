@@ -1,0 +1,52 @@
+"""The floor of a grading: the same tests in the same kind of box, run by pytest itself, with nothing watching."""
+
+from collections.abc import Sequence
+
+from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
+from envfarm.records.task import REFERENCE_ARCHIVE
+from envfarm.sandbox.contract import ENVIRONMENT, LeaseRequest, Network
+from envfarm_verifiers.patch_application import apply_patch
+from envfarm_verifiers.test_command import PINNED_VARIABLES
+from envfarm_verifiers.test_run import place_reference, trusted_folder
+
+
+class BareVerifier:
+    """Scores 1.0 when pytest's exit code is 0: what a run costs, and nothing that a reward could come from."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Take what pytest is given: files, or node ids."""
+        self._names = tuple(names)
+
+    @property
+    def info(self) -> VerifierInfo:
+        """What this verifier declares of itself."""
+        return VerifierInfo(
+            name="bare",
+            version="1",
+            needs=frozenset({"sandbox"}),
+            config_schema={"type": "object"},
+            budget_seconds=900.0,
+            deterministic=False,
+        )
+
+    async def verify(self, request: VerifyRequest) -> Judgement:
+        """Run the tests once.
+
+        Raises:
+            BoundaryError: The box is lost or cannot be made, or the tests cannot be placed.
+        """
+        task = request.package.task
+        lease = LeaseRequest(
+            image=request.image, folders=(trusted_folder(),), network=Network.NONE, labels={"task": task.task_id}
+        )
+        async with request.lease(lease) as box:
+            await apply_patch(box, request.submission.patch)
+            archive = request.package.files[REFERENCE_ARCHIVE]
+            removed = task.tests.removed_paths
+            await place_reference(box, archive, protected=task.tests.protected, removed_paths=removed)
+            result = await box.exec(
+                (f"{ENVIRONMENT}/bin/python", "-m", "pytest", "-q", *task.tests.options, *self._names),
+                env={**PINNED_VARIABLES, **task.environment.environment_variables},
+                timeout_seconds=task.tests.run_timeout_seconds,
+            )
+        return Judgement(reward=float(result.exit_code == 0))
