@@ -106,7 +106,8 @@ def clean(text: str, material: StatementMaterial) -> str:
             {path, PurePosixPath(path).name} if "." in PurePosixPath(path).name else {path}, "the code"
         )
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"`*(?<![\w.]){re.escape(name)}(?!\w)(::\w+)*`*", names[name], text)
+        dotted = r"(?:\w+\.)*" if name in material.hidden_names else ""
+        text = re.sub(rf"`*(?<![\w.]){dotted}{re.escape(name)}(?!\w)(::\w+)*`*", names[name], text)
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     paragraphs = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip().split("\n\n")
     told = [" ".join(line.split()) for line in material.fix_lines]

@@ -129,6 +129,7 @@ def test_a_merge_is_not_told_twice() -> None:
 def test_hidden_tests_and_the_fix_are_called_what_they_are() -> None:
     material = StatementMaterial(hidden_names=frozenset({"test_x"}), fix_paths=("src/a.py",))
     assert clean("Adds test_x for src/a.py.", material) == "Adds a test for the code."
+    assert clean("See `tests.T.test_x` and T.test_x: test_xy.", material) == "See a test and a test: test_xy."
 
 
 @given(
