@@ -41,6 +41,8 @@ class Family(StrEnum):
     """Takes all there is."""
     PATCH = "patch"
     """Attacks what applies the diff."""
+    HONEST = "honest"
+    """No cheat: the true fix, written in another way."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from envfarm.audit.cheat import Cheat, CheatTarget
+from envfarm.audit.cheat import Cheat, CheatTarget, Family
 from envfarm.audit.plain import PlainVerifier
 from envfarm.grading.contract import Verifier
 from envfarm.grading.grade import grade
@@ -50,6 +50,8 @@ class CheatResult:
     def is_wrong(self) -> bool:
         """Whether our verifier gave what it must not: a reward to a cheat, or none to a whole fix."""
         reward = self.reward(OURS)
+        if self.cheat.family is Family.HONEST and self.word(PLAIN) == "refused":
+            return False  # the tests notice what is written differently, whoever grades
         if self.with_fix:
             return reward is not None and self.cheat.harmless and reward == 0
         return reward is not None and reward > 0

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from envfarm.audit.cheat import Cheat
-from envfarm.audit.collection import CHEATS, cheat_table, choose_cheats
+from envfarm.audit.cheat import Cheat, Family
+from envfarm.audit.collection import CHEATS, HONEST, cheat_table, choose_cheats, choose_honest
 from envfarm.audit.trial import OURS, PLAIN, CheatResult, Trial, try_cheats
 from envfarm.errors import UserError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _EXIT_ACCEPTED = 1
 _STYLES = {"accepted": "bold red", "refused": "green", "-": "dim"}
+_HONEST_STYLES = {"accepted": "green", "refused": "bold red", "-": "dim"}
 _EXAMPLES = """Examples:
 
 envfarm audit mined/tasks/tabulate-1a2b3c
@@ -33,6 +34,8 @@ envfarm audit mined/tasks/tabulate-1a2b3c
 envfarm audit mined/tasks/tabulate-1a2b3c --verifier ours --jobs 4 --json
 
 envfarm audit mined/tasks/tabulate-1a2b3c --cheat conftest_outcomes --cheat process_exit --with-fix
+
+envfarm audit mined/tasks/tabulate-1a2b3c --honest
 """
 
 
@@ -75,6 +78,10 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     with_fix: Annotated[
         bool, typer.Option("--with-fix", help="Hand in the true fix beside each cheat: harmless ones have to score 1.")
     ] = False,
+    honest: Annotated[
+        bool,
+        typer.Option("--honest", help="Hand in honest rewritings of the true fix, and no cheat: all have to pass."),
+    ] = False,
     sandbox: Annotated[str | None, typer.Option("--sandbox", help="Which sandbox to use [default: local].")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -84,9 +91,10 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
 
     Column `ours` is the task's verifier; column `plain` the field's usual way: the diff applied, the hidden tests
     copied over, `python -m pytest` with everything that it finds, and its exit code, reward file or log believed.
-    A dash stands where a cheat does not fit the task.
+    A dash stands where a cheat does not fit the task. With --honest the true fix is handed in, written in other ways.
 
-    Exit code 0: ours accepts none; 1: it accepts some (or refuses a true fix); 2: a user's mistake.
+    Exit code 0: ours accepts none; 1: it accepts some (or refuses an honest submission that the usual way pays for); 2:
+    a user's mistake.
     """
     if list_:
         sys.stdout.write(cheat_table())
@@ -97,10 +105,10 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     console = Console(stderr=True)
     wish = _Wish(
         task=task,
-        cheats=choose_cheats(cheat or ()),
+        cheats=(choose_honest if honest else choose_cheats)(cheat or ()),
         judges=verifier,
         jobs=jobs,
-        with_fix=with_fix,
+        with_fix=with_fix or honest,
         sandbox=sandbox,
         cache=cache,
         console=console,
@@ -177,10 +185,12 @@ def _print_results(console: Console, results: Sequence[CheatResult], verifiers: 
     for name in ("cheat", "family", *verifiers):
         table.add_column(name)
     for result in results:
-        words = [Text(word, _STYLES.get(word, "yellow")) for word in map(result.word, verifiers)]
+        styles = _HONEST_STYLES if result.cheat.family is Family.HONEST else _STYLES
+        words = [Text(word, styles.get(word, "yellow")) for word in map(result.word, verifiers)]
         table.add_row(result.cheat.name, str(result.cheat.family), *words)
     console.print(table)
     fitting = sum(bool(result.verdicts) for result in results)
+    known = f"{len(CHEATS)} cheats and {len(HONEST)} honest variants"
     for name in verifiers:
         count = sum(result.word(name) == "accepted" for result in results)
-        console.print(f"{name} accepts {count} of {fitting} submissions; the collection has {len(CHEATS)} cheats")
+        console.print(f"{name} accepts {count} of {fitting} submissions; the collection has {known}")

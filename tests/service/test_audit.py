@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from envfarm.audit.cheat import Cheat, Family
-from envfarm.audit.collection import CHEATS, choose_cheats
+from envfarm.audit.collection import CHEATS, HONEST, choose_cheats
 from envfarm.audit.target import read_target
 from envfarm.audit.trial import OURS, PLAIN, CheatResult, Trial, try_cheats
 from envfarm.cli import audit
@@ -263,4 +263,14 @@ def test_mistakes_are_one_line_and_exit_code_2(folder: Path, cache: Path, tmp_pa
 def test_the_table_of_all_cheats_can_be_asked_for(cache: Path) -> None:
     done = envfarm("--list", cache=cache)
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == len(CHEATS) + 2
+    assert len(done.stdout.splitlines()) == len(CHEATS) + 2 + len(HONEST) + 3
+
+
+def test_honest_variants_are_no_mistake_where_they_pass_or_nobody_pays(folder: Path, cache: Path) -> None:
+    done = envfarm(folder, "--honest", "--cheat", "locals_renamed", "--cheat", "calls_warned", "--json", cache=cache)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: (row["ours"], row["plain"]) for row in json.loads(done.stdout)["rows"]}
+    assert rows == {"locals_renamed": ("-", "-"), "calls_warned": ("accepted", "accepted")}
+    done = envfarm(folder, "--honest", "--cheat", "conftest_outcomes", cache=cache)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "there is no honest variant 'conftest_outcomes'" in done.stderr

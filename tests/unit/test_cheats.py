@@ -50,7 +50,7 @@ def test_the_collection_holds_every_cheat_that_was_asked_for_and_more() -> None:
     assert len(set(names)) == len(names)
     assert set(ASKED_FOR) - set(names) == set()
     assert len(set(names) - set(ASKED_FOR)) >= 15
-    assert {cheat.family for cheat in CHEATS} == set(Family)
+    assert {cheat.family for cheat in CHEATS} == set(Family) - {Family.HONEST}
 
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)
