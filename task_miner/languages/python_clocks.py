@@ -12,7 +12,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 def timed_tests(content: bytes | None) -> frozenset[str]:
     """Return the tests, ``function`` or ``Class::method``, that measure time, themselves or by a helper of the file.
 
-    A clock that is read once is a date and no measure, unless its name says otherwise.
+    A date, such as the time of day less a number, is no measure.
     """
     tree = parse_bare(content) if content is not None else None
     if tree is None:
@@ -41,8 +41,8 @@ def _measures(function: _Function) -> bool:
         if isinstance(node, ast.Call) and _name(node).removesuffix("_ns") in _CLOCKS:
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Call):
-            called = node.left.func
-            if isinstance(called, ast.Attribute) and ast.unparse(called) == "time.time":
+            since = isinstance(node.right, ast.Name | ast.Attribute)
+            if since and ast.unparse(node.left.func) == "time.time":
                 return True
     return False
 

@@ -27,6 +27,7 @@ from task_miner.languages.python_clocks import timed_tests
         ),
         ("def test_a():\n    t = time.time()\n    assert time.time() - t < 3\n", {"test_a"}),
         ("def test_a():\n    now = time.time()\n    assert encode(exp=now - 1)\n", set()),
+        ("def test_a():\n    assert encode(exp=int(time.time() - 1))\n", set()),
         ("def test_a():\n    clock = 3\n    assert perf_counter\n", set()),
         ("def helper():\n    return perf_counter()\n", set()),
         ("def broken(:\n", set()),
