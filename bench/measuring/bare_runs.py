@@ -49,4 +49,4 @@ class BareVerifier:
                 env={**PINNED_VARIABLES, **task.environment.environment_variables},
                 timeout_seconds=task.tests.run_timeout_seconds,
             )
-        return Judgement(reward=float(result.exit_code == 0))
+        return Judgement(reward=float(result.exit_code == 0), components=())
