@@ -116,7 +116,7 @@ async def run_validation(shop: Workshop, work: Work) -> StageEnd:
             old_paths=tuple(path for path in plan.paths if path in files.workspace.paths),
             reference_archive=files.reference,
             fix_patch=files.fix_patch,
-            changed=changed_tests(shop, work),
+            changed=changed_tests(shop, work, plan.paths),
             runs=shop.options.runs,
             boxes=shop.boxes,
         )
