@@ -15,8 +15,10 @@ from envfarm.audit.cheat import Family
 from envfarm.audit.collection import CHEATS
 from envfarm.audit.target import read_target
 from envfarm.audit.trial import OURS, CheatResult, Trial, try_cheats
+from envfarm.records.task import WORKSPACE_ARCHIVE
 from envfarm.records.verdict import Outcome
 from envfarm.sandbox.local.provider import open_local_provider
+from task_miner.packaging.archive import ArchiveEntry, write_archive
 
 REFUSED = Path(__file__).parents[1] / "data" / "cheats" / "refused_today.json"
 _SECONDS = 20.0
@@ -34,12 +36,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheatResult]:
     made = module.make_calibrated_task(folder)
     compileall.compile_dir(made.tiny.folder / "venv" / "lib", quiet=2)
     tests = msgspec.structs.replace(made.package.task.tests, run_timeout_seconds=_SECONDS, test_timeout_seconds=8.0)
-    package = replace(made.package, task=msgspec.structs.replace(made.package.task, tests=tests))
+    base = (ArchiveEntry(path, text.encode()) for path, text in made.tiny.base.items())
+    files = {**made.package.files, WORKSPACE_ARCHIVE: write_archive(base, modified_at=0)}
+    package = replace(made.package, task=msgspec.structs.replace(made.package.task, tests=tests), files=files)
     tried = [cheat for cheat in CHEATS if cheat.family is not Family.RESOURCES]
 
     async def run() -> tuple[CheatResult, ...]:
         async with open_local_provider({}) as provider:
-            target = read_target(made.package)
+            target = read_target(package)
             trial = Trial(package=package, target=target, provider=provider, image=made.tiny.image, verifiers=(OURS,))
             return await try_cheats(trial, tried, jobs=2)
 
