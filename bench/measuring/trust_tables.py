@@ -70,6 +70,9 @@ def protection_table(_: Rows, packages: Sequence[TaskPackage]) -> str:
             f"| {library} | {len(here)} | {count} | {values} | {strong} | {weak} | {none} | "
             f"{_share(values + strong, count)} | {_share(every, len(here))} | {_share(some, len(here))} |"
         )
+    runs = [package.task.quality.calibration_runs for package in packages if package.task.quality.calibration_runs]
+    if runs:
+        lines += ["", f"Calibration took {_median(runs):g} runs a task in the median, {max(runs)} at most."]
     return _titled("Deciding test functions by what protects them", lines)
 
 

@@ -5,6 +5,7 @@ only its user can read, and goes when there is a verdict.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from envfarm.errors import UserError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FinishedRuns(Protocol):
@@ -77,7 +80,7 @@ class RunsInFolder:
             raise self._refused(error) from error
 
     def save(self, name: str, content: bytes) -> None:
-        """Keep something; a kill leaves all of it or nothing.
+        """Keep something; a kill or a full disk leaves all of it or nothing: what is not kept is run again.
 
         Raises:
             UserError: The folder cannot be written to.
@@ -87,10 +90,13 @@ class RunsInFolder:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             part.write_bytes(content)
             part.replace(self.folder / name)
+        except FileNotFoundError:
+            return  # another grader of the same submission had its verdict, and forgot what was kept
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink()
-            raise self._refused(error) from error
+            if error.errno not in _FULL:
+                raise self._refused(error) from error
 
     def forget(self) -> None:
         """Remove all that was kept."""

@@ -99,7 +99,8 @@ async def grade(
     budget_seconds = _budget(package, judge, options)
     grading = _Grading(package=package, submission=submission, image=image, provider=provider, level=options.level)
     if options.resume_folder is not None:
-        told = [repr(grading.provenance(judge)), repr(options.level)]
+        asked = msgspec.json.encode(package.task).decode()  # a package in memory may have no digest, or other limits
+        told = [asked, repr(grading.provenance(judge)), repr(options.level)]
         grading.finished = RunsInFolder.of(options.resume_folder, told)
     async with anyio.create_task_group() as group:
         if cancel is not None:

@@ -1,8 +1,9 @@
 """Which modules tests import, and which distribution brings a module. PURE."""
 
 import ast
+import contextlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
@@ -60,14 +61,17 @@ FIXTURES: Mapping[str, str] = {
 """Fixtures whose name says which plug-in brings them; a conftest of the project's own goes first."""
 
 
+def _trees(files: Mapping[str, bytes]) -> Iterator[ast.Module]:
+    """Yield the syntax trees of the files that have one."""
+    for content in files.values():
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            yield ast.parse(content)
+
+
 def imported_modules(files: Mapping[str, bytes]) -> frozenset[str]:
     """Return the top-level names that the files import unconditionally at module level."""
     found: set[str] = set()
-    for content in files.values():
-        try:
-            tree = ast.parse(content)
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+    for tree in _trees(files):
         found |= {name for node in tree.body for name in _imported_by(node)}
     return frozenset(found)
 
@@ -78,11 +82,7 @@ def optional_modules(files: Mapping[str, bytes]) -> frozenset[str]:
     These are imports in a ``try`` that catches an ImportError, and names given to ``importorskip``.
     """
     found: set[str] = set()
-    for content in files.values():
-        try:
-            tree = ast.parse(content)
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+    for tree in _trees(files):
         for node in ast.walk(tree):
             if isinstance(node, ast.Try) and any(_catches_import(handler.type) for handler in node.handlers):
                 body = ast.Module(body=node.body, type_ignores=[])
@@ -118,11 +118,7 @@ def requested_fixtures(files: Mapping[str, bytes]) -> frozenset[str]:
     """Return known plug-ins' fixtures that test functions ask for and no file defines."""
     asked: set[str] = set()
     defined: set[str] = set()
-    for content in files.values():
-        try:
-            tree = ast.parse(content)
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+    for tree in _trees(files):
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 defined.add(node.name)

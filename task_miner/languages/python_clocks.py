@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from task_miner.languages.python_syntax import parse_bare
 
-_CLOCKS = frozenset({"perf_counter", "process_time", "monotonic", "thread_time", "clock", "timeit", "default_timer"})
+_CLOCKS = frozenset({"perf_counter", "process_time", "monotonic", "thread_time", "timeit", "default_timer"})
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

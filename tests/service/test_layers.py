@@ -224,7 +224,7 @@ def test_a_grading_that_broke_off_goes_on_from_its_finished_runs(task: "Calibrat
     (kept,) = tmp_path.iterdir()
     assert kept.stat().st_mode & 0o077 == 0
     finished = {file.name for file in kept.iterdir()}
-    assert {"seed", "whole"} < finished
+    assert {"seed", "whole"} < {name.split("-")[0] for name in finished}
     verdict, used = anyio.run(run, set())
     assert verdict.reward == 1.0, verdict
     assert used == 5 - len(finished - {"seed"})
@@ -233,18 +233,21 @@ def test_a_grading_that_broke_off_goes_on_from_its_finished_runs(task: "Calibrat
     assert (verdict.reward, used) == (1.0, 5)
 
 
-def test_a_broken_file_of_a_finished_run_is_made_again(task: "CalibratedTask", tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["runs", "seed"])
+def test_a_kept_file_that_is_broken_costs_a_run_and_no_reward(
+    lost: str, task: "CalibratedTask", tmp_path: Path
+) -> None:
     submission = task.submit(None)
 
-    async def run(lost: set[int]) -> Verdict:
+    async def run(leases: set[int]) -> Verdict:
         async with open_local_provider({}) as local:
             options = GradingOptions(retries=0, resume_folder=tmp_path)
-            boxes = Losing(local, frozenset(lost))
+            boxes = Losing(local, frozenset(leases))
             return await grade(task.package, submission, provider=boxes, image=task.tiny.image, options=options)
 
     assert anyio.run(run, set(range(3, 50))).outcome is Outcome.UNSCORED
     (kept,) = tmp_path.iterdir()
     for file in kept.iterdir():
-        if file.name != "seed":
+        if (file.name == "seed") == (lost == "seed"):
             file.write_bytes(file.read_bytes()[:-20])
     assert anyio.run(run, set()).reward == 1.0

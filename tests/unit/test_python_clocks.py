@@ -18,7 +18,7 @@ from task_miner.languages.python_clocks import timed_tests
         ("class T:\n    async def test_a(self):\n        assert timeit('1') < 2\n", {"T::test_a"}),
         ("def took():\n    return monotonic()\ndef test_a():\n    took()\ndef test_b():\n    other()\n", {"test_a"}),
         (
-            "def f():\n    return clock()\ndef g():\n    return f()\nclass T:\n    def test_a(self):\n        g()\n",
+            "def f():\n    return timeit()\ndef g():\n    return f()\nclass T:\n    def test_a(self):\n        g()\n",
             {"T::test_a"},
         ),
         (
@@ -28,7 +28,7 @@ from task_miner.languages.python_clocks import timed_tests
         ("def test_a():\n    t = time.time()\n    assert time.time() - t < 3\n", {"test_a"}),
         ("def test_a():\n    now = time.time()\n    assert encode(exp=now - 1)\n", set()),
         ("def test_a():\n    assert encode(exp=int(time.time() - 1))\n", set()),
-        ("def test_a():\n    clock = 3\n    assert perf_counter\n", set()),
+        ("def test_a():\n    assert perf_counter and Freezer().clock()\n", set()),
         ("def helper():\n    return perf_counter()\n", set()),
         ("def broken(:\n", set()),
     ],

@@ -355,9 +355,12 @@ def test_threads_are_left_with_the_function(load: Callable[[str], Any]) -> None:
 
 def test_a_slow_call_takes_five_milliseconds_at_most(load: Callable[[str], Any]) -> None:
     module = load(variant_of("calls_slower", "import time\n\n\ndef f(a):\n    time.sleep(a)\n    return a\n") or "")
-    started = time.thread_time()
-    module.f(0.002)
-    assert 0.001 < time.thread_time() - started < 0.1
+    taken = []
+    for _ in range(20):
+        started = time.perf_counter()
+        module.f(0.002)
+        taken.append(time.perf_counter() - started)
+    assert 0.006 < min(taken) < 0.1
 
 
 def test_results_are_of_other_types_and_worth_the_same(load: Callable[[str], Any]) -> None:

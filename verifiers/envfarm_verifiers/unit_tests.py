@@ -8,9 +8,10 @@ small runs follow in which each deciding test is real or altered by a coin that 
 Not covered: see docs/grading.md, "What this does not prove".
 """
 
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 
 from envfarm.errors import Attribution, SandboxLostError, VerifierError
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
+from envfarm.grading.finished_runs import FinishedRuns
 from envfarm.grading.submission_patch import plan_submission
 from envfarm.records.task import Task
 from envfarm.records.test_report import TestOutcome, TestReport
@@ -48,6 +50,7 @@ _CONFIG_SCHEMA: Mapping[str, Any] = {
 _OUTPUT_TAIL_BYTES = 65536
 _SIDE_BY_SIDE = 2
 _TRIES = 2
+_SEED = "seed"
 _LEAST_SMALL_SECONDS, _SLACK = 30.0, 5.0
 
 
@@ -84,7 +87,7 @@ class UnitTestsVerifier:
             trust=read_trust(request.package),
         )
         if evidence.plan.refusal is None:
-            grading = _Grading(request=request, evidence=evidence)
+            grading = _Grading(request=request, evidence=evidence, seed=_seed(request.finished))
             evidence = await grading.run()
         reward, components = judge(evidence)
         return Judgement(reward=reward, components=components, evidence=_blobs(evidence))
@@ -92,10 +95,11 @@ class UnitTestsVerifier:
 
 @dataclass(frozen=True, kw_only=True)
 class _Grading:
-    """The runs of one judgement."""
+    """The runs of one judgement; all its coins follow from the seed, and a kept run belongs to the seed it had."""
 
     request: VerifyRequest
     evidence: RunEvidence
+    seed: bytes = field(repr=False)
 
     async def run(self) -> RunEvidence:
         """Return all that was seen: the whole run, and where it passes the small ones."""
@@ -114,12 +118,7 @@ class _Grading:
         return replace(seen, mixed=judge_mixed_runs(tests, plans, reports))
 
     def _draws(self, purpose: str) -> Draw:
-        """Return coins that stay the same when a broken-off grading is gone on with: nobody tosses again by a crash."""
-        seed = self.request.finished.load("seed")
-        if seed is None:
-            seed = secrets.token_bytes(SEED_BYTES)
-            self.request.finished.save("seed", seed)
-        return draws(seed, purpose)
+        return draws(self.seed, purpose)
 
     async def _run(
         self, name: str, command: TestCommand, *, altered: Mapping[str, bytes], checks_files: bool = False
@@ -133,14 +132,17 @@ class _Grading:
         return found
 
     def _kept(self, name: str) -> BoxRun | None:
-        content = self.request.finished.load(name)
+        content = self.request.finished.load(self._place_of(name))
         try:
             return None if content is None else msgspec.json.decode(content, type=BoxRun)
         except msgspec.DecodeError:
             return None
 
     def _keep(self, name: str, found: BoxRun) -> None:
-        self.request.finished.save(name, msgspec.json.encode(found))
+        self.request.finished.save(self._place_of(name), msgspec.json.encode(found))
+
+    def _place_of(self, name: str) -> str:
+        return f"{name}-{hashlib.sha256(self.seed).hexdigest()[:16]}"
 
     def _protected(self) -> tuple[ProtectedTest, ...]:
         return self.evidence.trust.tests if self.evidence.trust is not None else ()
@@ -255,6 +257,16 @@ def _is_complete(found: BoxRun) -> bool:
         return False
     report = found.run.report
     return found.run.result.timed_out or (report.session_ended and not report.problems)
+
+
+def _seed(finished: FinishedRuns) -> bytes:
+    """Return what all coins follow from; it stays when a broken-off grading goes on: a crash gives no second toss."""
+    kept = finished.load(_SEED)
+    if kept is not None and len(kept) == SEED_BYTES:
+        return kept
+    seed = secrets.token_bytes(SEED_BYTES)
+    finished.save(_SEED, seed)
+    return seed
 
 
 def make_command(task: Task, config: Mapping[str, Any]) -> TestCommand:
