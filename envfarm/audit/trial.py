@@ -48,10 +48,13 @@ class CheatResult:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether our verifier gave what it must not: a reward to a cheat, or none to a whole fix."""
+        """Whether our verifier gave what it must not: a reward to a cheat, or none to a whole fix.
+
+        An honest variant that the usual way refuses as well is none here; one without any score proves nothing.
+        """
         reward = self.reward(OURS)
-        if self.cheat.family is Family.HONEST and self.word(PLAIN) == "refused":
-            return False  # the tests notice what is written differently, whoever grades
+        if self.cheat.family is Family.HONEST:
+            return OURS in self.verdicts and not reward and self.word(PLAIN) != "refused"
         if self.with_fix:
             return reward is not None and self.cheat.harmless and reward == 0
         return reward is not None and reward > 0
@@ -89,6 +92,8 @@ class Trial:
             return CheatResult(cheat=cheat, verdicts={}, with_fix=with_fix)
         submission = Submission(task_id=self.package.task.task_id, kind=SubmissionKind.PATCH, patch=patch)
         verdicts = {name: await self.grade(submission, name) for name in self.verifiers}
+        if cheat.family is Family.HONEST and OURS in verdicts and PLAIN not in verdicts and not verdicts[OURS].reward:
+            verdicts[PLAIN] = await self.grade(submission, PLAIN)  # the tests may notice what is written differently
         return CheatResult(cheat=cheat, verdicts=verdicts, with_fix=with_fix)
 
     async def grade(self, submission: Submission, verifier: str) -> Verdict:

@@ -103,6 +103,9 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
         message = "name a task's folder: envfarm audit TASK"
         raise UserError(message)
     console = Console(stderr=True)
+    if honest and verifier is Judges.PLAIN:
+        message = "--honest asks whether the task's own verifier is too strict: take --verifier ours or both"
+        raise UserError(message)
     wish = _Wish(
         task=task,
         cheats=(choose_honest if honest else choose_cheats)(cheat or ()),

@@ -1,7 +1,7 @@
 """Keeps what finished runs of a grading showed, so that one that broke off goes on from them and not from the start.
 
 What is kept holds the grading's own secrets (its coins, the report): it stays on the grader's side, in a folder that
-only its user can read, and goes when there is a verdict.
+only its user can read, and goes when the submission is scored.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class FinishedRuns(Protocol):
         ...
 
     def forget(self) -> None:
-        """Remove all that was kept: there is a verdict."""
+        """Remove all that was kept: the submission is scored."""
         ...
 
 
@@ -56,7 +56,7 @@ class RunsInMemory:
 
 @dataclass(frozen=True)
 class RunsInFolder:
-    """Keeps runs on the disk until there is a verdict: a killed grader loses the runs in flight only."""
+    """Keeps runs on the disk until the submission is scored: a killed grader loses the runs in flight only."""
 
     folder: Path
 

@@ -49,8 +49,8 @@ class GradingOptions:
             budget below the tests' own time limit can make a hanging submission UNSCORED.
         retries: How often a lost box is replaced by a fresh one.
         level: How much is done against code that fights its grading.
-        resume_folder: Finished runs are kept below it until there is a verdict, so that a grading that was killed goes
-            on from them; None keeps them for retries only.
+        resume_folder: Finished runs are kept below it until the submission is scored, so that a grading that was
+            killed goes on from them; None keeps them for retries only.
     """
 
     budget_seconds: float | None = None
@@ -99,8 +99,7 @@ async def grade(
     budget_seconds = _budget(package, judge, options)
     grading = _Grading(package=package, submission=submission, image=image, provider=provider, level=options.level)
     if options.resume_folder is not None:
-        asked = msgspec.json.encode(package.task).decode()  # a package in memory may have no digest, or other limits
-        told = [asked, repr(grading.provenance(judge)), repr(options.level)]
+        told = [_digest_of(package), repr(grading.provenance(judge)), repr(options.level)]
         grading.finished = RunsInFolder.of(options.resume_folder, told)
     async with anyio.create_task_group() as group:
         if cancel is not None:
@@ -159,6 +158,14 @@ def make_unscored(package: TaskPackage, error: BoundaryError, *, phase: str) -> 
         phase=phase,
     )
     return Verdict(task_id=package.task.task_id, outcome=Outcome.UNSCORED, failure=failure)
+
+
+def _digest_of(package: TaskPackage) -> str:
+    """Return what tells a package from all others: one in memory may have no digest, or other limits."""
+    digest = hashlib.sha256(msgspec.json.encode(package.task))
+    for path in sorted(package.files):
+        digest.update(f"\0{path}\0{hashlib.sha256(package.files[path]).hexdigest()}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _budget(package: TaskPackage, judge: Verifier, options: GradingOptions) -> float:

@@ -136,10 +136,10 @@ def read_facts(files: Mapping[str, bytes]) -> ProjectFacts:
 
 
 def _optional(extras: Mapping[str, Any], poetry: Mapping[str, Any]) -> dict[str, str]:
-    """Return what all extras name, without markers; poetry marks the dependency itself instead."""
+    """Return what all extras name, by normalised name; where several do, what holds without a condition."""
     lines = [line for name in extras for line in _expand(extras[name], extras, depth=0)]
     for name, value in _table(poetry, "dependencies").items():
-        if isinstance(value, dict) and value.get("optional"):
+        if isinstance(value, dict) and value.get("optional") and not value.keys() & {"git", "path", "url"}:
             lines.append(name + _poetry_specifier(str(value.get("version", ""))))
     found: dict[str, str] = {}
     for line in lines:
@@ -147,9 +147,9 @@ def _optional(extras: Mapping[str, Any], poetry: Mapping[str, Any]) -> dict[str,
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if not requirement.url:
-            requirement.marker = None
-            found.setdefault(canonicalize_name(requirement.name), str(requirement))
+        name = canonicalize_name(requirement.name)
+        if not requirement.url and (name not in found or requirement.marker is None):
+            found[name] = str(requirement)
     return found
 
 

@@ -3,11 +3,14 @@
 import hashlib
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
+import msgspec
 
 from envfarm.errors import Attribution, ImageBuildError, MissingToolError
 from envfarm.images import EnvironmentStore
@@ -127,40 +130,44 @@ class PythonEnvironments:
     async def _repaired(
         self, request: EnvironmentRequest, facts: ProjectFacts, lock_request: LockRequest, lock: Lock
     ) -> tuple[Environment, tuple[Folder, ...]]:
-        """Install the lock; add what test files import and nothing provides, and install again."""
-        for _ in range(_REPAIR_ROUNDS):
+        """Install the lock; add what test files import and nothing provides, then what they can do without."""
+        lock_request, lock = await self._with_missing(request, lock_request, lock, {})
+        if facts.optional:
+            try:
+                lock_request, lock = await self._with_missing(request, lock_request, lock, facts.optional)
+            except ImageBuildError as error:
+                if error.attribution is Attribution.FARM:
+                    raise  # what cannot be built is done without: its tests are skipped
+        environment = self._describe(lock, lock_request.interpreter, ())
+        folders = await self._store.ensure(environment, cache_domain=self._cache_domain)
+        plugins = choose_plugins(self._site_packages(environment))
+        return self._describe(lock, lock_request.interpreter, plugins), folders
+
+    async def _with_missing(
+        self, request: EnvironmentRequest, lock_request: LockRequest, lock: Lock, optional: Mapping[str, str]
+    ) -> tuple[LockRequest, Lock]:
+        """Return a lock that can be installed, with what test files lack as far as it can be locked."""
+        for number in range(_REPAIR_ROUNDS + 1):
             environment = self._describe(lock, lock_request.interpreter, ())
-            folders = await self._store.ensure(environment, cache_domain=self._cache_domain)
-            site = self._site_packages(environment)
+            await self._store.ensure(environment, cache_domain=self._cache_domain)
             missing = missing_requirements(
                 request.test_files,
                 workspace_paths=request.workspace_paths,
-                provided=_provided_modules(site),
-                optional=facts.optional,
+                provided=_provided_modules(self._site_packages(environment)),
+                optional=optional,
             )
             new = tuple(name for name in missing if name not in lock_request.extra)
-            if not new:
+            if not new or number == _REPAIR_ROUNDS:
                 break
-            repaired = LockRequest(
-                project=lock_request.project,
-                rungs=lock_request.rungs,
-                cutoffs=lock_request.cutoffs,
-                interpreter=lock_request.interpreter,
-                extra=(*lock_request.extra, *new),
-            )
+            repaired = replace(lock_request, extra=(*lock_request.extra, *new))
             try:
                 lock = await self._lock(repaired)
             except LockFailedError:
                 break
             reason = f"test files can use what nothing brought: {', '.join(new)}"
-            lock = Lock(
-                text=lock.text, cutoff=lock.cutoff, steps=(*lock.steps, EnvironmentStep(command=(), reason=reason))
-            )
+            lock = msgspec.structs.replace(lock, steps=(*lock.steps, EnvironmentStep(command=(), reason=reason)))
             lock_request = repaired
-        environment = self._describe(lock, lock_request.interpreter, ())
-        folders = await self._store.ensure(environment, cache_domain=self._cache_domain)
-        plugins = choose_plugins(self._site_packages(environment))
-        return self._describe(lock, lock_request.interpreter, plugins), folders
+        return lock_request, lock
 
     async def _lock(self, request: LockRequest) -> Lock:
         known = read_lock(request, cache_folder=self._cache_folder)
@@ -221,8 +228,6 @@ class PythonEnvironments:
 
 
 def _with_steps(environment: Environment, steps: tuple[EnvironmentStep, ...]) -> Environment:
-    import msgspec
-
     return msgspec.structs.replace(environment, steps=(*environment.steps, *steps))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import STRONG_KINDS, ProtectedTest, Twin, TwinKind
 from envfarm_verifiers.matching import match_ids
-from envfarm_verifiers.mixed_plan import MixedRun
+from envfarm_verifiers.mixed_plan import MixedRun, prefix_of
 from task_miner.languages.guards import ProposedTwin
 
 _STRONG_TRIES, _WEAK_TRIES = 4, 1
@@ -78,11 +78,14 @@ def failures_of(test: ProtectedTest, kind: TwinKind, report: TestReport) -> dict
 def fails_everywhere(test: ProtectedTest, names: Sequence[str], report: TestReport) -> bool:
     """Say whether none of the tests passes in a report of an altered file.
 
-    Where the run came to its end, a test without an outcome did not pass; where it hung or died, nothing is known.
+    Where the run came to its end, a test without an outcome did not pass; where it hung or died, nothing is known. Of a
+    definition that collected another number of tests than it has, none may pass.
     """
     own = match_ids([test], report.collected)
     seen = {own[name]: outcome for name, outcome in report.outcomes.items() if name in own}
     known = [seen.get(name) for name in names]
+    prefixes = {prefix_of(name) for name in names if name not in own.values()}
+    known += [outcome for name, outcome in report.outcomes.items() if name not in own and prefix_of(name) in prefixes]
     return TestOutcome.PASSED not in known and (report.session_ended or None not in known)
 
 

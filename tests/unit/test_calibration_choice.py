@@ -107,8 +107,20 @@ def test_a_twin_counts_where_a_deciding_test_fails_as_it_has_to(
         ([A], TestReport(), False),
         ([A], TestReport(collected=(A, B), outcomes={B: FAILED}), False),
         ([A], TestReport(collected=(A, B), outcomes={A: FAILED}), True),
+        ([A], TestReport(collected=("t.py::f[9]",), outcomes={"t.py::f[9]": PASSED}, session_ended=True), False),
+        ([A], TestReport(collected=("t.py::f[9]",), outcomes={"t.py::f[9]": FAILED}, session_ended=True), True),
     ],
-    ids=["fails", "passes", "one passes", "not collected", "nothing known", "hangs before", "hangs after"],
+    ids=[
+        "fails",
+        "passes",
+        "one passes",
+        "not collected",
+        "nothing known",
+        "hangs before",
+        "hangs after",
+        "other passes",
+        "other fails",
+    ],
 )
 def test_a_twin_is_strong_where_it_is_known_not_to_pass_on_the_base(
     names: list[str],

@@ -102,7 +102,10 @@ def test_python_versions_come_from_the_first_place_that_names_them() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("pyproject.toml", "[project.optional-dependencies]\nwide = [\"WC_Width>=0.6; python_version > '3'\"]\n"),
+        (
+            "pyproject.toml",
+            '[project.optional-dependencies]\na = ["WC_Width<1; python_version < \'3\'"]\nb = ["WC_Width>=0.6"]\n',
+        ),
         ("setup.cfg", "[options.extras_require]\nwide = WC_Width>=0.6\n"),
         ("setup.py", "setup(extras_require={'wide': ['WC_Width>=0.6']})"),
         ("pyproject.toml", '[tool.poetry.dependencies]\nWC_Width = {version = "^0.6", optional = true}\nsix = "*"\n'),
@@ -110,6 +113,16 @@ def test_python_versions_come_from_the_first_place_that_names_them() -> None:
 )
 def test_what_a_project_can_use_is_what_its_extras_name(name: str, text: str) -> None:
     assert read_facts({name: text.encode()}).optional == {"wc-width": "WC_Width>=0.6"}
+
+
+def test_what_a_project_can_use_somewhere_else_stays_conditional() -> None:
+    toml = b"[project.optional-dependencies]\nwin = [\"pywin32; sys_platform == 'win32'\"]\n"
+    assert read_facts({"pyproject.toml": toml}).optional == {"pywin32": 'pywin32; sys_platform == "win32"'}
+
+
+def test_what_poetry_takes_from_elsewhere_is_no_release_of_that_name() -> None:
+    toml = b'[tool.poetry.dependencies]\nhere = {git = "https://example.org/here.git", optional = true}\n'
+    assert read_facts({"pyproject.toml": toml}).optional == {}
 
 
 @given(

@@ -186,3 +186,20 @@ def test_tests_that_were_collected_and_never_ran_are_missing_unless_the_run_was_
     assert parse_report(stream(*collected, told("a"), END), NONCE).outcomes == {"a": "passed", "b": "missing"}
     stopped = stream(*collected, told("a", "failed"), {"kind": "stopped"}, END)
     assert parse_report(stopped, NONCE).outcomes == {"a": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("at", "origin"),
+    [
+        (["t.py", 3], ("t.py", 3)),
+        (["\ud800.py", 3], ("\\ud800.py", 3)),
+        (["t.py", 10**400], None),
+        (["t.py", -1], None),
+        ([3, "t.py"], None),
+    ],
+    ids=["a place", "half a character", "a huge line", "no line", "the wrong way round"],
+)
+def test_where_a_test_stands_can_always_be_written_again(at: object, origin: tuple[str, int] | None) -> None:
+    report = parse_report(stream({"kind": "collected", "id": "t.py::a", "at": at}, END), NONCE)
+    assert report.origins.get("t.py::a") == origin
+    assert decode_line(encode_line(report), TestReport) == report

@@ -14,6 +14,7 @@ import msgspec
 from envfarm.records.test_report import Asked, Finding, TestDetail, TestOutcome, TestReport
 
 _MOST_PROBLEMS = 20
+_MOST_LINES = 1 << 31
 _LONGEST_TEXT = 4000
 _TOLD_CHARACTERS = 40
 _MOST_SECONDS = 1e9
@@ -72,8 +73,8 @@ class _Collector:
     def _take_collected(self, record: dict[str, Any]) -> None:
         name, origin = _text(record, "id"), record.get("at")
         self.collected[name] = None
-        if isinstance(origin, list) and [type(part) for part in origin] == [str, int]:
-            self.origins[name] = (origin[0], origin[1])
+        if isinstance(origin, list) and [type(part) for part in origin] == [str, int] and 0 <= origin[1] <= _MOST_LINES:
+            self.origins[name] = (_whole(origin[0]), origin[1])
 
     def _take_collect_error(self, record: dict[str, Any]) -> None:
         self.collection_errors[_text(record, "path")] = _text(record, "text")
@@ -212,8 +213,11 @@ def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         return ""
-    limit = None if name in {"id", "path"} else -_LONGEST_TEXT
-    return value[limit:].encode("utf-8", "backslashreplace").decode()
+    return _whole(value if name in {"id", "path"} else value[-_LONGEST_TEXT:])
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _fits(value: Any, depth: int = 0) -> bool:

@@ -139,7 +139,14 @@ class _Grading:
             return None
 
     def _keep(self, name: str, found: BoxRun) -> None:
-        self.request.finished.save(self._place_of(name), msgspec.json.encode(found))
+        """Keep what a run showed, without the bytes that its report was read from."""
+        if found.run is not None:
+            found = replace(found, run=replace(found.run, result=replace(found.run.result, report=b"")))
+        try:
+            content = msgspec.json.encode(found)
+        except (ValueError, OverflowError):
+            return  # a submission's report holds what has no such form: it is judged as ever, and kept by nobody
+        self.request.finished.save(self._place_of(name), content)
 
     def _place_of(self, name: str) -> str:
         return f"{name}-{hashlib.sha256(self.seed).hexdigest()[:16]}"
