@@ -1,13 +1,20 @@
-"""The floor of a grading: the same tests in the same kind of box, run by pytest itself, with nothing watching."""
+"""The floor of a grading: the same tests in the same kind of box, run by pytest itself, with nothing watching.
+
+Options of the project and plug-ins that nobody named are left out, as they are in a grading: no coverage, no output.
+"""
 
 from collections.abc import Sequence
 
+from envfarm.errors import VerifierError
 from envfarm.grading.contract import Judgement, VerifierInfo, VerifyRequest
 from envfarm.records.task import REFERENCE_ARCHIVE
 from envfarm.sandbox.contract import ENVIRONMENT, LeaseRequest, Network
 from envfarm_verifiers.patch_application import apply_patch
 from envfarm_verifiers.test_command import PINNED_VARIABLES
 from envfarm_verifiers.test_run import place_reference, trusted_folder
+
+_ENDED = frozenset({0, 1})
+"""pytest's statuses of a session with an outcome; tests that pass on neither side make it 1."""
 
 
 class BareVerifier:
@@ -44,9 +51,18 @@ class BareVerifier:
             archive = request.package.files[REFERENCE_ARCHIVE]
             removed = task.tests.removed_paths
             await place_reference(box, archive, protected=task.tests.protected, removed_paths=removed)
+            plugins = [word for name in task.environment.test_plugins for word in ("-p", name)]
+            options = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", *plugins, *task.tests.options)
             result = await box.exec(
-                (f"{ENVIRONMENT}/bin/python", "-m", "pytest", "-q", *task.tests.options, *self._names),
-                env={**PINNED_VARIABLES, **task.environment.environment_variables},
+                (f"{ENVIRONMENT}/bin/python", "-m", "pytest", *options, *self._names),
+                env={
+                    **PINNED_VARIABLES,
+                    **task.environment.environment_variables,
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                },
                 timeout_seconds=task.tests.run_timeout_seconds,
             )
+        if result.exit_code not in _ENDED:
+            message = f"the bare run did not end as runs of tests do: {result.stderr[-500:].decode('utf-8', 'replace')}"
+            raise VerifierError(message)
         return Judgement(reward=float(result.exit_code == 0), components=())

@@ -26,7 +26,7 @@ from envfarm.images import prepare_image
 from envfarm.records.image import Image
 from envfarm.records.submission import Submission, SubmissionKind
 from envfarm.records.task import FIX_PATCH, TaskPackage
-from envfarm.records.verdict import Verdict
+from envfarm.records.verdict import Outcome, Verdict
 from envfarm.sandbox.contract import SandboxProvider
 from envfarm.sandbox.local.provider import open_local_provider
 
@@ -65,6 +65,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Of the runs of tests alone."""
     runs: int = 0
     """Runs of tests."""
+    limit_seconds: float = 0.0
+    """Bound on a run of tests where the bench set one; 0 for the task's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +122,19 @@ class Bench:
     _open: dict[str, OpenTask] = field(default_factory=dict)
 
     def rows(self) -> list[Row]:
-        """Return the rows of these tasks, as they are now."""
+        """Return the rows of these tasks as they are now, the last one of each case."""
         digests = {package.digest for package in self.packages}
-        return [row for row in read_rows(self.out) if row.digest in digests]
+        last = {
+            (row.task, row.kind, row.name, row.number, row.limit_seconds): row
+            for row in read_rows(self.out)
+            if row.digest in digests
+        }
+        return list(last.values())
 
     async def run(self, cases: Iterable[Case], make: Maker) -> None:
         """Grade the cases that have no row yet."""
-        done = {(row.task, row.kind, row.name, row.number) for row in self.rows()}
+        ended = [row for row in self.rows() if row.outcome in {Outcome.SCORED, NO_FIT}]
+        done = {(row.task, row.kind, row.name, row.number) for row in ended}
         left = [case for case in cases if (case.task_id, case.kind, case.name, case.number) not in done]
         random.Random(11).shuffle(left)  # noqa: S311 -- an order, not a secret
         until = time.monotonic() + self.seconds if self.seconds is not None else float("inf")
@@ -183,6 +191,7 @@ class Bench:
             row,
             outcome=str(verdict.outcome),
             reward=verdict.reward,
+            limit_seconds=handed.package.task.tests.run_timeout_seconds if handed.package is not None else 0.0,
             why=tuple(failed),
             notes=tuple(f"{part.name}: {part.rationale}"[:_MOST_CHARACTERS] for part in notes if part.rationale),
             seconds=round(seconds, 3),

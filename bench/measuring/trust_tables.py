@@ -80,7 +80,8 @@ def cost_table(rows: Rows, _: Sequence[TaskPackage]) -> str:
     """Return what a grading of the true fix costs beside bare runs of the same tests, medians per library."""
     head = "| library | tasks | bare whole, CPU s | standard, CPU s | of the bar | wall, x bare | fast, CPU x bare |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    found = {task: _cost(here) for task, here in _by(_of(rows, "cost"), lambda row: row.task).items()}
+    counted = [row for row in _of(rows, "cost") if row.reward or row.name == "bare_whole"]
+    found = {task: _cost(here) for task, here in _by(counted, lambda row: row.task).items()}
     library_of = {row.task: row.library for row in rows}
     groups = _by([task for task, cost in found.items() if cost], lambda task: library_of[task])
     for library, tasks in {**groups, "all": [task for here in groups.values() for task in here]}.items():
@@ -90,6 +91,7 @@ def cost_table(rows: Rows, _: Sequence[TaskPackage]) -> str:
         lines.append(f"| {library} | {len(tasks)} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
     lines += ["", "Of the bar: CPU of the grading over whole + 4 x 0.9 x deciding + 0.3 s; at most 1. Wall at most 2,"]
     lines += ["fast at most 1.15."]
+    lines += [*_unscored(rows, "cost"), *_not_passed(rows, "cost")]
     return _titled("Cost of a grading of the true fix", lines)
 
 
@@ -101,6 +103,7 @@ def same_table(rows: Rows, _: Sequence[TaskPackage]) -> str:
         gates = Counter(", ".join(why.split(":")[0] for why in row.why) or "none" for row in here)
         told = "; ".join(f"{names} ({count})" for names, count in gates.items())
         lines.append(f"| {task} | {name} | {len(here)} | {rewards} | {told} |")
+    lines += _unscored(rows, "same")
     return _titled("The same submission again and again", lines)
 
 
@@ -127,6 +130,11 @@ def _of(rows: Rows, kind: str) -> list[Row]:
 def _unscored(rows: Rows, kind: str) -> list[str]:
     lost = [row for row in rows if row.kind == kind and row.outcome not in {_SCORED, NO_FIT}]
     return [f"- {row.outcome}: {row.name} on {row.task}: {'; '.join(row.why)}" for row in lost]
+
+
+def _not_passed(rows: Rows, kind: str) -> list[str]:
+    lost = [row for row in _of(rows, kind) if row.reward == 0 and row.name != "bare_whole"]
+    return [f"- not counted, since it did not pass: {row.name} on {row.task}" for row in lost]
 
 
 def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
