@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from envfarm.grading.submission_patch import SubmissionPlan
@@ -126,6 +126,10 @@ results = st.builds(ExecResult, exit_code=st.sampled_from([None, 0, 1, 2]), time
 
 
 @given(reports, results)
+@example(
+    TestReport(outcomes={F2P: TestOutcome.PASSED, P2P: TestOutcome.PASSED}, session_ended=True),
+    ExecResult(exit_code=None, signal=9),
+)
 def test_a_reward_of_one_needs_a_whole_report_in_which_all_required_tests_pass(
     report: TestReport, result: ExecResult
 ) -> None:

@@ -84,7 +84,7 @@ def no_report_problems(evidence: RunEvidence) -> Component:
 def exit_agrees(evidence: RunEvidence) -> Component:
     """The process ended as the runner had announced."""
     report, result = evidence.seen()
-    if report.session_ended and result.exit_code != report.exit_status:
+    if report.session_ended and (result.exit_code is None or result.exit_code != report.exit_status):
         ended = f"signal {result.signal}" if result.exit_code is None else f"status {result.exit_code}"
         return _gate("exit_agrees", f"the session ended with status {report.exit_status}, the process with {ended}")
     return _gate("exit_agrees", "", "the process ended as the session did")
