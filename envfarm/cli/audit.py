@@ -193,7 +193,8 @@ def _print_results(console: Console, results: Sequence[CheatResult], verifiers: 
         table.add_row(result.cheat.name, str(result.cheat.family), *words)
     console.print(table)
     fitting = sum(bool(result.verdicts) for result in results)
-    known = f"{len(CHEATS)} cheats and {len(HONEST)} honest variants"
+    is_honest = any(result.cheat.family is Family.HONEST for result in results)
+    known = f"{len(HONEST)} honest variants" if is_honest else f"{len(CHEATS)} cheats"
     for name in verifiers:
         count = sum(result.word(name) == "accepted" for result in results)
         console.print(f"{name} accepts {count} of {fitting} submissions; the collection has {known}")
