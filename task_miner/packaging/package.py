@@ -29,7 +29,15 @@ from envfarm_verifiers.harbor_script import TEST_SH, box_program
 from envfarm_verifiers.trust_file import render_trust
 from task_miner.packaging.container import SOLVE_SH, render_dockerfile
 
-_BOX_PROGRAMS = ("launch.py", "report_plugin.py", "compile_catalogs.py", "place_files.py", "harbor_tests.py")
+_BOX_PROGRAMS = (
+    "launch.py",
+    "record_pipe.py",
+    "session_record.py",
+    "report_plugin.py",
+    "compile_catalogs.py",
+    "place_files.py",
+    "harbor_tests.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

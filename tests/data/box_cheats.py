@@ -35,7 +35,7 @@ CHEATS: Mapping[str, tuple[str, str]] = {
         "frames_walked",
         "def do():\n try: 1 / 0\n except ZeroDivisionError as error: error.__traceback__.tb_frame.f_back",
     ),
-    "walks frames of threads": ("frames_walked", "import sys\ndef do(): sys._current_frames()"),
+    "walks frames of threads": ("threads_read", "import sys\ndef do(): sys._current_frames()"),
     "walks frames in generated code": (
         "frames_walked",
         "made = {}\nexec('import sys\\ndef f(): return sys._getframe(1)', made)\ndef do(): made['f']()",

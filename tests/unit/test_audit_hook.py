@@ -46,7 +46,7 @@ OWNERS = {
 
 @pytest.mark.parametrize("name", OWNERS)
 def test_whose_a_file_is(name: str, hook: ModuleType) -> None:
-    assert hook._Paths(["tests/**"]).owner_of(name) == getattr(hook, OWNERS[name])
+    assert hook.Paths(["tests/**"]).owner_of(name) == getattr(hook, OWNERS[name])
 
 
 WRITES: tuple[tuple[object, bool], ...] = (
@@ -69,12 +69,12 @@ WRITES: tuple[tuple[object, bool], ...] = (
 
 @pytest.mark.parametrize(("path", "told"), WRITES)
 def test_where_writing_is_told(path: object, told: bool, hook: ModuleType) -> None:  # noqa: FBT001 -- a table
-    assert (hook._Paths(["tests/**"]).forbidden(path) is not None) is told
+    assert (hook.Paths(["tests/**"]).forbidden(path) is not None) is told
 
 
 def test_a_link_is_followed_for_writing_and_not_for_removing(hook: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
-    paths = hook._Paths([])
+    paths = hook.Paths([])
     assert paths.forbidden(str(tmp_path / "link" / "a")) == "/etc/a"
     assert paths.forbidden(str(tmp_path / "link"), follows=False) is None
 
@@ -122,8 +122,8 @@ def test_what_is_imported_of_the_runner(code: str, names: list[str], hook: Modul
 
 
 def test_the_table_names_every_finding(hook: ModuleType) -> None:
-    rules = hook._make_rules(hook._Paths([]))
-    kinds = {kind for kind, _, _ in rules.values() if kind} | {"runner_imported", "descriptor_opened"}
+    rules = hook._make_rules(hook.Paths([]))
+    kinds = {kind for kind, _, _ in rules.values() if kind} | {"runner_imported", "descriptor_opened", "report_read"}
     assert kinds == {line.split(" |")[0].lstrip("| ") for line in hook.__doc__.splitlines() if "_" in line[:24]}
 
 

@@ -119,7 +119,7 @@ def test_what_cannot_be_compared_counts_as_changed() -> None:
     records: list[dict[str, str]] = []
     taken = snapshot.Snapshot()
     taken.spaces = [("broken", None, {}, frozenset())]
-    snapshot.make_checks(taken, records.append)[1]()
+    snapshot.Checks(taken, records.append).finish()
     assert records == [{"kind": "changed", "name": "snapshot", "how": "replaced"}]
 
 
@@ -142,16 +142,17 @@ def test_at_most_200_differences_are_told(module: ModuleType) -> None:
     records: list[dict[str, str]] = []
     taken = snapshot.Snapshot({"m": module})
     vars(module).update({f"f{number}": functools.partial(print) for number in range(300)})
-    snapshot.make_checks(taken, records.append)[1]()
+    snapshot.Checks(taken, records.append).finish()
     assert len(records) == snapshot.MOST_RECORDS
 
 
 def test_our_own_modules_are_found_by_nobody_and_have_builtins_of_their_own() -> None:
     program = (
         "import builtins, sys, launch\nlen_ = len\n"
-        "own = launch.load_own(['place_files', 'report_plugin', 'audit_hook', 'snapshot', 'ask'])\n"
+        "names = 'place_files path_owners record_pipe report_plugin audit_hook snapshot ask'\n"
+        "own = launch.load_own(names.split())\n"
         "builtins.len = builtins.type = builtins.repr = builtins.sorted = None\n"
-        "print(own['report_plugin'].json_text({'a': [1, 2.5, None, True, 'x']}), own['ask'].encode([1, 'a']))\n"
+        "print(own['record_pipe'].json_text({'a': [1, 2.5, None, True, 'x']}), own['ask'].encode([1, 'a']))\n"
         "print(len_(own['report_plugin'].code_hash([launch.main.__code__])), own['ask'].encode({1}))\n"
         "print(list(set(own) & set(sys.modules)))\n"
     )

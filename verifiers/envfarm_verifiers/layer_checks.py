@@ -20,6 +20,8 @@ _WORDS = {
     "trace_set": "it set a tracing function",
     "frames_walked": "it walked the frames of its callers",
     "objects_listed": "it listed all objects of the process",
+    "threads_read": "it read what other threads run",
+    "report_read": "it read what holds the report",
     "ctypes_used": "it used ctypes",
     "process_started": "it started or signalled a process",
     "descriptor_opened": "it looked into /proc or at descriptors",

@@ -6,6 +6,8 @@ stack is all the environment's, it counts in threads only (a library's function 
 | finding | what was done |
 |---|---|
 | code_replaced | a function's ``__code__`` set; code or function objects made by hand while no module is imported; source compiled under the name of a file of the tests or the environment |
+| threads_read | ``sys._current_frames``: what other threads run |
+| report_read | the frame of a generator of ours, which holds the report |
 | trace_set | ``sys.settrace``, ``sys.setprofile``, ``threading.settrace``, ``sys.monitoring`` |
 | frames_walked | ``sys._getframe`` and what gives frames, called by the source itself or through inspect |
 | objects_listed | ``gc.get_objects``, ``gc.get_referrers``, ``gc.get_referents`` |
@@ -30,23 +32,20 @@ Standard library only. Does nothing before CPython 3.8.
 import dis
 import os
 import sys
-import tempfile
 import threading
 from _thread import get_ident
-from types import CodeType
+from types import CodeType, GeneratorType
 
-from place_files import compile_patterns
+from path_owners import GENERATED, SUBMITTED, TEST, TRUSTED, Paths, text_path
 
 WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
 MOST_RECORDS = 200
 MOST_TOLD = 120
 INDIRECT, DIRECT, OUTSIDE_IMPORTS = range(3)
 """Whose event counts: that of the innermost frame of the workspace, of the very caller, of the caller but at import."""
-TEST, SUBMITTED, TRUSTED, GENERATED = range(4)
-"""Whose a file is; generated code has no file."""
 _RUNNER = frozenset(("pytest", "_pytest", "pluggy", "unittest"))
-_OWN = frozenset(("report_plugin", "audit_hook", "snapshot", "ask", "place_files", "launch"))
-_INSIDE = frozenset(("_pytest", "pluggy", "report_plugin", "audit_hook"))
+_OWN = "report_plugin record_pipe session_record callers audit_hook snapshot ask place_files path_owners launch"
+_INSIDE = frozenset(("_pytest", "pluggy", "report_plugin", "record_pipe", "session_record", "audit_hook"))
 """Whose names as texts in submitted source count as an import."""
 _WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _BRIDGES = frozenset(
@@ -54,6 +53,8 @@ _BRIDGES = frozenset(
 )
 """Functions of inspect, logging and traceback that hand frames to their caller."""
 _PROCESS_FILE_PARTS = 4
+_FRAMES = frozenset(("tb_frame", "f_code", "gi_frame", "cr_frame", "ag_frame"))
+_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _HARMLESS = frozenset(("cgroup", "mountinfo", "mounts", "stat", "statm", "status"))
 """Files of a process in /proc that hold figures only; libraries count processors by them."""
 
@@ -67,70 +68,20 @@ def _attribute_set(arguments):
 
 
 def _frame_read(arguments):
-    return arguments[1] if arguments[1] in ("tb_frame", "f_code", "gi_frame", "cr_frame", "ag_frame") else None
+    """Return the finding; a generator of ours holds the report."""
+    read, name = arguments[:2]
+    if name == "gi_frame" and type(read) is GeneratorType and read.gi_code.co_filename.startswith(_OWN_FOLDER):
+        return "report_read", name, INDIRECT
+    return ("frames_walked", arguments[1]) if arguments[1] in _FRAMES else None
 
 
 def _first(arguments):
     return str(arguments[0])[:MOST_TOLD] if arguments and type(arguments[0]) in (str, int, bytes) else ""
 
 
-def _text_path(path):
-    """Return a path as text; None for a descriptor or what is no path."""
-    if isinstance(path, int) or path is None:
-        return None
-    text = os.fsdecode(path)
-    return str.__str__(text)
-
-
-class _Paths:
-    """Knows which paths may be written, and whose a file is."""
-
-    def __init__(self, sources):
-        self.tests = compile_patterns(sources)
-        self.roots = tuple(sorted(_trusted_roots()))
-        temporary = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/null", "/dev/tty", "/dev/shm"]  # noqa: S108
-        self.temporary = tuple(os.path.realpath(place) + os.sep for place in temporary)
-        self.owners = {}
-
-    def owner_of(self, name):
-        """Return whose code it is that has this file name."""
-        if name.startswith("<"):
-            return TRUSTED if name.startswith("<frozen ") else GENERATED
-        path = os.path.normpath(os.path.join(WORKSPACE, name))
-        if path.startswith(WORKSPACE + os.sep):
-            return TEST if self.tests.match(path[len(WORKSPACE) + 1 :]) else SUBMITTED
-        return TRUSTED if path.startswith(self.roots) else SUBMITTED
-
-    def forbidden(self, path, descriptor=-1, follows=True):  # noqa: FBT002 -- internal
-        """Return the path where it may not be written: of the tests, or outside workspace and temporary folders."""
-        text = _text_path(path)
-        if text is None:
-            return None
-        if type(descriptor) is int and descriptor >= 0:
-            text = os.path.join(os.readlink("/proc/self/fd/{}".format(descriptor)), text)
-        if follows:
-            real = os.path.realpath(text)
-        else:
-            folder, name = os.path.split(os.path.abspath(text))
-            real = os.path.join(os.path.realpath(folder), name)
-        if real.startswith(WORKSPACE + os.sep):
-            return real if self.tests.match(real[len(WORKSPACE) + 1 :]) else None
-        return None if (real + os.sep).startswith(self.temporary) else real
-
-
-def _trusted_roots():
-    """Return the folders of interpreter, environment and these programs, each with its real place."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    places = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__), here}
-    places.update(os.path.abspath(entry) for entry in sys.path if entry)
-    places.update([os.path.realpath(place) for place in places])
-    inside = WORKSPACE + os.sep
-    return {place.rstrip(os.sep) + os.sep for place in places if not (place + os.sep).startswith(inside)} - {os.sep}
-
-
 def _opened_secretly(path):
     """Return the path where it is a process's own file in /proc, or a descriptor in /dev."""
-    text = _text_path(path)
+    text = text_path(path)
     if text is None or ("proc" not in text and "/fd" not in text and "/dev" not in text):
         return None
     text = os.path.abspath(text)
@@ -195,11 +146,13 @@ def _make_rules(paths):
     """Return, by event, the finding, whose events count, and what says whether this one does."""
     rules = {}
     rules.update(_named("code_replaced", INDIRECT, "object.__setattr__", check=_attribute_set))
-    rules.update(_named("code_replaced", OUTSIDE_IMPORTS, "code.__new__", "function.__new__"))
+    rules.update(_named("code_replaced", OUTSIDE_IMPORTS, "function.__new__"))
+    rules.update(_named(None, OUTSIDE_IMPORTS, "code.__new__", check=_make_code_check(paths)))
     rules.update(_named("code_replaced", DIRECT, "compile", check=_make_compile_check(paths)))
     rules.update(_named("trace_set", INDIRECT, "sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))
-    rules.update(_named("frames_walked", DIRECT, "sys._getframe", "sys._current_frames", "sys._current_exceptions"))
-    rules.update(_named("frames_walked", DIRECT, "object.__getattr__", check=_frame_read))
+    rules.update(_named("frames_walked", DIRECT, "sys._getframe"))
+    rules.update(_named("threads_read", INDIRECT, "sys._current_frames", "sys._current_exceptions"))
+    rules.update(_named(None, DIRECT, "object.__getattr__", check=_frame_read))
     rules.update(_named("objects_listed", INDIRECT, "gc.get_objects", "gc.get_referrers", "gc.get_referents"))
     rules.update(_named("ctypes_used", INDIRECT, *["ctypes." + name for name in _FOREIGN]))
     rules.update(_named("process_started", INDIRECT, *_STARTED, check=_first))
@@ -228,12 +181,23 @@ _ADDRESSED = ["bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname"
 
 def _make_compile_check(paths):
     def compiled(arguments):
-        name = _text_path(arguments[1])
+        name = text_path(arguments[1])
         if name is None or not name.endswith(".py") or paths.owner_of(name) == SUBMITTED:
             return None
         return name[-MOST_TOLD:]
 
     return compiled
+
+
+def _make_code_check(paths):
+    """Return a check of code made by hand: never under the name of a file of the environment, whenever that is."""
+
+    def made(arguments):
+        name = str(arguments[1])
+        trusted = paths.owner_of(name) == TRUSTED and not name.startswith("<")
+        return "code_replaced", name[-MOST_TOLD:], INDIRECT if trusted else OUTSIDE_IMPORTS
+
+    return made
 
 
 def _line_of_import(code, names):
@@ -249,7 +213,7 @@ def _line_of_import(code, names):
 def runner_imports(code, most=20):
     """Return (name, line) of what the code and the code in it import of the runner, or names of its inside."""
     found, waiting = [], [code]
-    names = _RUNNER | _OWN
+    names = _RUNNER.union(_OWN.split())
     while waiting and len(found) < most:
         code = waiting.pop()
         if any(name.partition(".")[0] in names for name in code.co_names):
@@ -270,7 +234,7 @@ class Hook:
 
     def __init__(self, write, current, sources):
         self.write, self.current = write, current
-        self.paths = _Paths(sources)
+        self.paths = Paths(sources)
         self.seen = set()
         self.made = {}
         self.main = threading.main_thread().ident
@@ -377,7 +341,8 @@ def make_hook(write, current, sources):
             if what is None:
                 return
             if kind is None:
-                kind, what = what
+                kind, what, *ways = what
+                way = ways[0] if ways else way
             where = known.find(frame_at(1), way)
             if kind == "trace_set" and where == "thread":
                 tracer = hooks_of_threads.get("_trace_hook") or hooks_of_threads.get("_profile_hook")

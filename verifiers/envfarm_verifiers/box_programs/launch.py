@@ -171,19 +171,31 @@ def mentions_hypothesis(job):
 
 
 def start_report(job):
-    """Return the reporter, with everything on that the job asks for; nothing of the workspace was imported yet."""
-    names = ["place_files", "report_plugin"]
-    names += ["audit_hook", "snapshot"] if job.get("watch") else []
+    """Return the reporter and a function of a problem, with everything on that the job asks for.
+
+    Nothing of the workspace was imported yet.
+    """
+    names = ["place_files", "record_pipe", "session_record", "report_plugin"]
+    names += ["path_owners", "audit_hook", "snapshot", "callers"] if job.get("watch") else []
     own = load_own(names + (["ask"] if job.get("asks") else []))
-    plugin = own["report_plugin"]
-    reporter = plugin.Reporter(job)
+    pipes, record, plugin = own["record_pipe"], own["session_record"], own["report_plugin"]
+    new_pipe = pipes.open_report(pipes.move_descriptor(int(os.environ.pop("ENVFARM_REPORT_FD"))), job.pop("nonce"))
+    new_pipe("start")({"kind": "start", "pid": os.getpid()})
+    running, watch = [""], {}
+
+    def current():
+        return running[0]
+
     if job.get("asks"):
-        own["ask"].install(reporter.write, reporter.current, plugin.place_of_frame)
+        own["ask"].install(pipes.for_threads(new_pipe, "ask"), current, plugin.place_of_frame)
     if job.get("watch"):
-        taken = own["snapshot"].Snapshot(own)
-        reporter.compare_with(taken, *own["snapshot"].make_checks(taken, reporter.write))
-        own["audit_hook"].install(reporter.write, reporter.current, job.get("sources") or ())
-    return reporter
+        sources = job.get("sources") or ()
+        watch["snapshot"] = own["snapshot"].Checks(own["snapshot"].Snapshot(own), new_pipe("changed"))
+        files = plugin.Reporter.end.__code__.co_filename, start_report.__code__.co_filename
+        watch["unexpected"] = own["callers"].CallerCheck(*files, own["path_owners"].Paths(sources)).unexpected
+        own["audit_hook"].install(pipes.for_threads(new_pipe, "audit"), current, sources)
+    tell = record.keep_session(new_pipe(*record.KINDS), running, job.get("stop_ids") or (), **watch)
+    return plugin.Reporter(job, tell), new_pipe("problem")
 
 
 def main():
@@ -200,9 +212,10 @@ def main():
     failed = import_runner(job["plugins"], bool(job.get("light")))
     if mentions_hypothesis(job):
         calm_hypothesis()
-    reporter = start_report(job)
+    reporter, tell_problem = start_report(job)
     for text in failed:
-        reporter.write({"kind": "problem", "text": "plug-in " + text})
+        tell_problem({"kind": "problem", "text": "plug-in " + text})
+    del tell_problem
     for place in inside + [WORKSPACE]:
         if place not in sys.path:
             sys.path.append(place)

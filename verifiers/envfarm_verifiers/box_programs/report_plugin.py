@@ -1,11 +1,7 @@
-"""The pytest plug-in that reports from inside a box: one JSON line per event, down a descriptor of its own.
+"""The pytest plug-in that tells what happens in a session, inside a box; the record of it is kept elsewhere.
 
-Standard library only, CPython 3.6 and newer, pytest 4 and newer. Every line carries the run's nonce, which comes on
-standard input and stands in no variable, argument or file: it and the descriptor are held by one closure. The last line
-is the end of the session, with its status.
-
-What a record is made of is captured when this is imported, before anything of the workspace can be: modules and
-builtins that the submission patches later change nothing of what is written.
+Standard library only, CPython 3.6 and newer, pytest 4 and newer. It holds no state that decides: each hook tells of one
+event, and `session_record.py` makes of them what goes out.
 """
 
 import hashlib
@@ -14,16 +10,16 @@ import random
 import signal
 import threading
 import time
-from json.encoder import encode_basestring_ascii
 from types import CodeType
 
 WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
 MESSAGE_LIMIT = 4000
 _LAST_SECONDS = 2.0
+_SOON_SECONDS = 0.01
 _PRINTED_LINES = 30
 _PRINTED_WIDTH = 200
-_PRIVATE_DESCRIPTOR = 700
 _MOST_WRAPPERS = 20
+_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class TestTimeoutError(BaseException):
@@ -32,103 +28,29 @@ class TestTimeoutError(BaseException):
     __test__ = False
 
 
-def _move_descriptor():
-    """Move the report's descriptor away from where programs look for it; children do not inherit it."""
-    number = int(os.environ.pop("ENVFARM_REPORT_FD"))
-    try:
-        moved = os.dup2(number, _PRIVATE_DESCRIPTOR, inheritable=False) or _PRIVATE_DESCRIPTOR
-    except OSError:
-        os.set_inheritable(number, False)  # noqa: FBT003 -- the parameter is positional only
-        return number
-    os.close(number)
-    return moved
-
-
-def json_text(value, quote=encode_basestring_ascii, kind=type, whole=int.__repr__, real=float.__repr__):
-    """Return the JSON text of None, flags, numbers, texts, lists, tuples and dictionaries; of all else null."""
-    of = kind(value)
-    if of is _TEXT:
-        return quote(value)
-    if value is True or value is False:
-        return "true" if value else "false"
-    if of is _WHOLE:
-        return whole(value)
-    if of is _REAL:
-        return real(value) if value - value == 0.0 else "null"
-    if of is _LIST or of is _TUPLE:
-        return "[" + ",".join([json_text(item) for item in value]) + "]"
-    if of is _DICT:
-        return "{" + ",".join([quote(key) + ":" + json_text(item) for key, item in value.items()]) + "}"
-    return "null"
-
-
-_TEXT, _WHOLE, _REAL, _LIST, _TUPLE, _DICT = str, int, float, list, tuple, dict
-
-
-def make_writer(descriptor, nonce):
-    """Return the function that writes one record; a forked child writes nothing, and nobody after the end."""
-    write, process_of, text_of = os.write, os.getpid, json_text
-    process = process_of()
-    tail = (',"nonce":' + text_of(nonce) + "}\n").encode("ascii")
-
-    ended = []
-
-    def write_record(record):
-        if ended or process_of() != process:
-            return
-        if record["kind"] == "end":
-            ended.append(record)
-        data = text_of(record)[:-1].encode("ascii") + tail
-        while data:
-            data = data[write(descriptor, data) :]
-
-    return write_record
-
-
 class Reporter:
-    """Reports one session; also shuffles, selects, limits times and stops early as the job asks."""
+    """Tells of one session; also shuffles, selects, limits times and stops early as the job asks."""
 
-    def __init__(self, job):
-        """Take the job, whose nonce goes with it, and the descriptor from the environment."""
-        self.write = make_writer(_move_descriptor(), job.pop("nonce"))
+    def __init__(self, job, tell):
+        """Take the job, and what is told of events."""
+        self.tell = tell
         self.limit = float(job.get("test_timeout_seconds") or 0)
         self.seed = job.get("order_seed")
         self.only = frozenset(job.get("only_ids") or ())
         self.definitions = frozenset(job.get("only_definitions") or ())
-        self.stop = frozenset(job.get("stop_ids") or ())
-        self.snapshot = None
-        self.after_call = None
-        self.finish_snapshot = None
-        self.running = ""
-        self.phases = {}
-        self.seen = {}
-        self.ended = False
         self.owner = os.getpid()
         self.session = None
-        self.write({"kind": "start", "pid": os.getpid()})
-
-    def current(self):
-        """Return the id of the test that runs; empty between tests."""
-        return self.running
 
     def end(self, status):
-        """Write the end of the session, once."""
-        if not self.ended:
-            self.ended = True
-            self.write({"kind": "end", "status": int(status)})
-            if os.getpid() == self.owner:
-                leaver = threading.Thread(target=_leave, args=(int(status),))
-                leaver.daemon = True
-                leaver.start()
-
-    def compare_with(self, snapshot, after_call, finish):
-        """Have a snapshot of the runner compared, after each test's call and at the end."""
-        self.snapshot, self.after_call, self.finish_snapshot = snapshot, after_call, finish
+        """Tell of the session's end, once; the process does not outlive it by much."""
+        if self.tell(("end", int(status))) and os.getpid() == self.owner:
+            leaver = threading.Thread(target=_leave, args=(int(status),))
+            leaver.daemon = True
+            leaver.start()
 
     def pytest_plugin_registered(self, plugin, manager):
         """Let the snapshot see who implements hooks before anything of the workspace can."""
-        if self.snapshot is not None:
-            self.snapshot.plugin_registered(manager)
+        self.tell(("registered", manager))
 
     def pytest_collection_modifyitems(self, session, config, items):
         """Select and shuffle: files, then classes in files, then functions in classes."""
@@ -140,23 +62,18 @@ class Reporter:
             items[:] = [item for item in items if definition_of(item.nodeid) in self.definitions]
         if self.seed is not None:
             _shuffle(items, random.Random(self.seed))
-        if self.snapshot is not None:
-            self.snapshot.collected(items)
-        for item in items:
-            self.write({"kind": "collected", "id": item.nodeid, "at": origin_of(item)})
+        self.tell(("items", list(items), [(item.nodeid, origin_of(item)) for item in items]))
 
     def pytest_collectreport(self, report):
-        """Report a file that could not be collected, or was skipped whole."""
+        """Tell of a file that could not be collected, or was skipped whole."""
         if report.failed:
-            self.write({"kind": "collect_error", "path": report.nodeid, "text": _tail(report.longrepr)})
+            self.tell(("uncollected", "collect_error", report.nodeid, _tail(report.longrepr)))
         elif report.skipped:
-            self.write({"kind": "collect_skip", "path": report.nodeid})
+            self.tell(("uncollected", "collect_skip", report.nodeid, ""))
 
     def pytest_runtest_logstart(self, nodeid, location):
-        """Note that a test begins."""
-        self.running = nodeid
-        self.phases[nodeid] = {"outcome": "passed", "text": "", "started": _now(), "error": None, "errors": {}}
-        self.write({"kind": "begin", "id": nodeid})
+        """Tell that a test begins."""
+        self.tell(("begin", nodeid))
 
     def pytest_runtest_setup(self, item):
         """Start the clock of a test: set-up counts."""
@@ -165,56 +82,26 @@ class Reporter:
             signal.setitimer(signal.ITIMER_REAL, self.limit)
 
     def pytest_runtest_makereport(self, item, call):
-        """Note what a phase raised, and the code of the test's function as it is now; makes no report."""
-        phase = self.phases.get(item.nodeid)
-        if self.after_call is not None and call.when == "call":
-            self.after_call()
-        if phase is not None:
-            phase["errors"][call.when] = _name_of(call.excinfo.type) if call.excinfo is not None else None
-            if call.when != "teardown":
-                phase["code"] = code_of(item)
+        """Tell what a phase raised, and the code of the test's function as it is now; makes no report."""
+        error = _name_of(call.excinfo.type) if call.excinfo is not None else None
+        self.tell(("raised", item.nodeid, call.when, error, code_of(item) if call.when != "teardown" else None))
 
     def pytest_runtest_logreport(self, report):
-        """Take one phase of a test into its outcome."""
-        phase = self.phases.get(report.nodeid)
-        if phase is None:
-            return
+        """Tell how a phase ended."""
         outcome = _outcome(report)
-        if _RANK[outcome] > _RANK[phase["outcome"]]:
-            phase["outcome"] = outcome
-            phase["error"] = phase["errors"].get(report.when)
-            phase["text"] = _told(report) if outcome not in ("passed", "xfailed") else ""
+        text = _told(report) if outcome not in ("passed", "xfailed") else ""
+        self.tell(("reported", report.nodeid, report.when, outcome, text))
 
     def pytest_runtest_logfinish(self, nodeid, location):
-        """Report a test that has ended."""
-        self.running = ""
+        """Tell that a test has ended."""
         if hasattr(signal, "SIGALRM"):
             signal.setitimer(signal.ITIMER_REAL, 0)
-        phase = self.phases.pop(nodeid, None)
-        if phase is None:
-            return
-        record = {"kind": "test", "id": nodeid, "outcome": phase["outcome"], "text": phase["text"]}
-        record["seconds"] = round(_now() - phase["started"], 4)
-        record["error"] = phase["error"]
-        record["code"] = phase.get("code")
-        if self.after_call is not None and phase["outcome"] == "passed" and any(phase["errors"].values()):
-            self.write({"kind": "changed", "name": "outcome:" + nodeid, "how": "replaced"})
-        self.seen[nodeid] = phase["outcome"]
-        self.write(record)
-        if nodeid in self.stop and phase["outcome"] != "passed" and self.session is not None:
+        if self.tell(("finished", nodeid)) and self.session is not None:
             self.session.shouldstop = "a test that decides did not pass"
 
     def pytest_sessionfinish(self, session, exitstatus):
         """End the report: what comes after is not ours."""
-        if self.finish_snapshot is not None:
-            self.finish_snapshot()
-        if self.stop and any(self.seen.get(name) not in (None, "passed") for name in self.stop):
-            self.write({"kind": "stopped"})
         self.end(exitstatus)
-
-
-def _now(clock=time.time):
-    return clock()
 
 
 def definition_of(nodeid):
@@ -289,9 +176,6 @@ def _name_of(kind, read=type.__dict__["__name__"].__get__):
     return str.__str__(read(kind))[:200]
 
 
-_RANK = {"passed": 0, "xpassed": 1, "xfailed": 1, "skipped": 2, "failed": 3, "error": 4, "timeout": 5}
-
-
 def _outcome(report):
     expected_to_fail = hasattr(report, "wasxfail")
     if report.passed:
@@ -303,7 +187,11 @@ def _outcome(report):
     return "failed" if report.when == "call" else "error"
 
 
-def _raise_timeout(number, frame):
+def _raise_timeout(number, frame, again=signal.setitimer):
+    """End the test that runs; while it is a program of ours that runs, a little later: a record is written whole."""
+    if frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        again(signal.ITIMER_REAL, _SOON_SECONDS)
+        return
     raise TestTimeoutError("TestTimeoutError: the test's time limit has passed")
 
 

@@ -179,7 +179,8 @@ class Snapshot:
         self.functions = {}
         self.classes = {}
         self.own = frozenset(dict(own))
-        self.manager = None
+        self.manager = self.manager_type = self.execution = None
+        self.callers, self.implementing = {}, []
         self.hooks = {}
         self.tests = []
         for name, module in self.modules.items():
@@ -187,7 +188,7 @@ class Snapshot:
         self.deciding = [
             [name, holder, watched, itemgetter(*watched), _identities(holder, itemgetter(*watched))]
             for name, holder, watched, _ in self.spaces
-            if len(watched) > 1 and _home_of(name, holder) in DECIDING
+            if len(watched) > 1 and (_home_of(name, holder) in DECIDING or name.partition(".")[0] in self.own)
         ]
 
     def _add_space(self, name, holder):
@@ -225,6 +226,10 @@ class Snapshot:
             if now != entry[4]:
                 entry[4] = now
                 yield from self._space_differences(entry[0], entry[1], entry[2])
+        implementing = [id(one.function) for caller in self.callers.values() for one in _implementations_of(caller)]
+        if implementing != self.implementing:
+            self.implementing = implementing
+            yield from self._implementation_differences()
 
     def _space_differences(self, name, holder, watched):
         now = _space_of(holder)
@@ -251,7 +256,7 @@ class Snapshot:
     def plugin_registered(self, manager):
         """Take the plug-ins that implement hooks, once: before those of the workspace are registered."""
         if self.manager is None:
-            self.manager = manager
+            self.manager, self.manager_type = manager, type(manager)
             self.execution = getattr(manager, "_inner_hookexec", None)
             self.callers = {name: getattr(manager.hook, name) for name in HOOKS if hasattr(manager.hook, name)}
             self.hooks = self._implementations()
@@ -270,11 +275,17 @@ class Snapshot:
         """Yield what differs in who implements the hooks; what the runner's own functions implement is known."""
         if self.manager is None:
             return
+        if type(self.manager) is not self.manager_type:
+            yield "hook:manager", "replaced"
+            return
         if getattr(self.manager, "_inner_hookexec", None) is not self.execution:
             yield "hook:execution", "replaced"
         for hook, caller in self.callers.items():
             if getattr(self.manager.hook, hook, None) is not caller:
                 yield "hook:" + hook, "replaced"
+        yield from self._implementation_differences()
+
+    def _implementation_differences(self):
         now = self._implementations()
         for name, (function, code) in self.hooks.items():
             if name not in now:
@@ -300,11 +311,24 @@ class Snapshot:
                     yield "item:" + name, "replaced"
 
 
-def make_checks(snapshot, write):
-    """Return two functions that write what differs: after a test's call, and at the end of the session."""
-    told = set()
+class Checks:
+    """Writes what a snapshot finds changed: after a test's call, and at the end of the session."""
 
-    def tell(*searches):
+    def __init__(self, snapshot, write):
+        """Take the snapshot, and what writes a record."""
+        self.snapshot, self.write, self.told = snapshot, write, set()
+        self.plugin_registered, self.collected = snapshot.plugin_registered, snapshot.collected
+
+    def after_call(self):
+        """Compare what decides."""
+        self._tell(self.snapshot.deciding_differences)
+
+    def finish(self):
+        """Compare everything."""
+        self._tell(self.snapshot.differences, self.snapshot.hook_differences, self.snapshot.test_differences)
+
+    def _tell(self, *searches):
+        told, write = self.told, self.write
         try:
             for search in searches:
                 for name, how in search():
@@ -313,14 +337,6 @@ def make_checks(snapshot, write):
                         write({"kind": "changed", "name": name[:300], "how": how})
         except Exception:  # noqa: BLE001 -- what cannot be compared is not what it was
             write({"kind": "changed", "name": "snapshot", "how": "replaced"})
-
-    def after_call():
-        tell(snapshot.deciding_differences)
-
-    def finish():
-        tell(snapshot.differences, snapshot.hook_differences, snapshot.test_differences)
-
-    return after_call, finish
 
 
 def _late(name, key, value):
