@@ -18,6 +18,18 @@ CHEATS: Mapping[str, tuple[str, str]] = {
         "code_replaced",
         "import os\ndef do(): compile('1', os.path.dirname(os.__file__) + '/json/x.py', 'exec')",
     ),
+    "makes code under the runner's name while it is imported": (
+        "code_replaced",
+        "import os\ndef do(): pass\ndo.__code__.replace(co_filename=os.path.dirname(os.__file__) + '/x.py')",
+    ),
+    "reads what holds the report": (
+        "report_read",
+        (
+            "import inspect, sys\ndef do():\n config = next(f.config for f in sys.meta_path if hasattr(f, 'config'))\n"
+            " inspect.getgeneratorlocals(next(p for p in config.pluginmanager.get_plugins() if hasattr(p, 'tell'))"
+            ".tell.__self__)"
+        ),
+    ),
     "traces": ("trace_set", "import sys\ndef do(): sys.settrace(sys.gettrace())"),
     "profiles": ("trace_set", "import sys\ndef do(): sys.setprofile(None)"),
     "traces threads": (

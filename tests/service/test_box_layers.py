@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -275,6 +277,75 @@ def test_a_patch_that_takes_itself_back_is_named_and_so_is_the_outcome(tiny_task
     assert [record["outcome"] for record in of_kind(records, "test")] == ["passed"], printed[-2000:]
     names = {record["name"] for record in of_kind(records, "changed")}
     assert names == {"_pytest.reports.TestReport.from_item_and_call", "outcome:tests/test_one.py::test_add"}
+
+
+TOLD_BY_OTHERS = {
+    "a function": "list(map(found.tell, EVENTS))",
+    "a filter": "old = found.tell\nfound.tell = lambda event: old(event)",
+    "a hook of its own": "found.pytest_runtest_logstart('tests/test_one.py::test_one', None)",
+    "pluggy": "config.hook.pytest_runtest_logstart(nodeid='tests/test_one.py::test_one', location=('a', 1, 'b'))",
+    "a finalizer": "import weakref\nclass A: pass\nfor event in EVENTS: weakref.finalize(A(), found.tell, event)",
+    "a thread": "import threading\nt = threading.Thread(target=found.end, args=(0,)); t.start(); t.join()",
+}
+REACHES = """
+import sys
+EVENTS = [("begin", "tests/test_one.py::test_one"), ("finished", "tests/test_one.py::test_one")]
+config = next(finder.config for finder in sys.meta_path if hasattr(finder, "config"))
+found = next(plugin for plugin in config.pluginmanager.get_plugins() if hasattr(plugin, "tell"))
+"""
+
+
+@pytest.mark.parametrize("who", TOLD_BY_OTHERS)
+def test_who_tells_the_report_and_is_not_the_runner_is_named(who: str, tiny_task: "TinyTask") -> None:
+    files = {"src/tiny/__init__.py": REACHES + TOLD_BY_OTHERS[who] + "\n", "tests/conftest.py": ""}
+    files["tests/test_one.py"] = "import tiny\ndef test_one(): pass\n"
+    records, _, printed = run_job(tiny_task, files, watch=True, sources=TEST_CODE)
+    names = [record["name"] for record in of_kind(records, "changed")]
+    assert any(name.startswith("caller:") for name in names), (names, printed[-2000:])
+
+
+def test_who_finds_a_pipe_can_say_with_it_what_its_owner_says_and_no_more() -> None:
+    reading, writing = os.pipe()
+    pipes = load_program("record_pipe")
+    new_pipe = pipes.open_report(writing, NONCE)
+    audit, session = pipes.for_threads(new_pipe, "audit"), new_pipe("test", "end")
+    for record in ({"kind": "test", "id": "a"}, {"kind": "audit", "finding": "x"}, {"kind": "end"}):
+        audit(record)
+    for record in ({"kind": "audit"}, {"kind": "test", "id": "b"}, {"kind": "end"}, {"kind": "test", "id": "c"}):
+        session(record)
+    audit({"kind": "audit", "finding": "late"})
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        told = [json.loads(line) for line in file]
+    assert {record.pop("nonce") for record in told} == {NONCE}
+    assert told == [{"kind": "audit", "finding": "x"}, {"kind": "test", "id": "b"}, {"kind": "end"}]
+
+
+def test_threads_that_report_at_once_lose_nothing() -> None:
+    reading, writing = os.pipe()
+    write = load_program("record_pipe").for_threads(load_program("record_pipe").open_report(writing, NONCE), "ask")
+
+    def ask(number: int) -> None:
+        for _ in range(50):
+            write({"kind": "ask", "check": number})
+
+    with ThreadPoolExecutor(8) as pool, os.fdopen(reading, "rb") as file:
+        done = [pool.submit(ask, number) for number in range(6)]
+        told = [json.loads(file.readline())["check"] for _ in range(300)]
+        for one in done:
+            one.result()
+    os.close(writing)
+    assert sorted(told) == [number for number in range(6) for _ in range(50)]
+
+
+def load_program(name: str) -> ModuleType:
+    path = trusted_folder().source
+    spec = importlib.util.spec_from_file_location(f"{name}_of_tests", f"{path}/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 ASKING = """

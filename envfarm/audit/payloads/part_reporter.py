@@ -7,7 +7,7 @@ def _envfarm_reporter():
     for finder in sys.meta_path:
         manager = getattr(getattr(finder, "config", None), "pluginmanager", None)
         for plugin in manager.get_plugins() if manager is not None else ():
-            if type(plugin).__name__ == "Reporter" and hasattr(plugin, "write"):
+            if type(plugin).__name__ == "Reporter" and hasattr(plugin, "tell"):
                 return plugin
     return None
 
