@@ -17,7 +17,8 @@ from envfarm.records.task import Environment, StageRun, TestPlan
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.sandbox.contract import LeaseRequest, Network, Sandbox, SandboxProvider
 from envfarm_verifiers.patch_application import apply_patch
-from envfarm_verifiers.test_run import TestRun, place_reference, trusted_folder
+from envfarm_verifiers.test_files import Placement
+from envfarm_verifiers.test_run import TestRun, trusted_folder
 from task_miner.classify import CRASHED, DUPLICATE, MISSING
 from task_miner.languages.contract import Language, Selection
 
@@ -79,18 +80,25 @@ class Bench:
             message = f"the true fix does not apply to its own base: {applied.message}"
             raise ImageBuildError(message)
 
-    async def place_tests(self, sandbox: Sandbox) -> None:
-        """Place the hidden tests in a box.
+    async def run_tests(
+        self, sandbox: Sandbox, selection: Selection, *, environment: Environment | None = None, hidden: bool = True
+    ) -> TestRun:
+        """Run the plan's tests in a box, with the hidden tests placed or as the base has them.
 
         Raises:
-            ImageBuildError: The box has no room for them.
+            ImageBuildError: The box has no room for the hidden tests.
+            BoundaryError: The box failed.
         """
-        placed = await place_reference(
-            sandbox, self.reference_archive, protected=self.plan.protected, removed_paths=self.plan.removed_paths
+        plan = self.plan
+        placement = Placement(
+            archive=self.reference_archive, protected=plan.protected, removed_paths=plan.removed_paths
         )
-        if not placed:
+        chosen = replace(selection, placement=placement if hidden else None)
+        run = await self.language.run_tests(sandbox, plan, environment or self.environment, chosen)
+        if not run.placed:
             message = "the box has no room for the hidden tests"
             raise ImageBuildError(message)
+        return run
 
     def limited_by(self, wall_seconds: float, *, least_test_seconds: float = _LEAST_TEST_SECONDS) -> "Bench":
         """Return a bench whose limits fit a suite that took so long: what then hangs costs seconds, not minutes.
@@ -164,9 +172,7 @@ async def _run_once(bench: Bench, stage: str, *, shuffled: bool, only_ids: tuple
     async with bench.lease(stage) as sandbox:
         if stage == FIXED:
             await bench.apply_fix(sandbox)
-        if stage != OLD_TESTS:
-            await bench.place_tests(sandbox)
-        run = await bench.language.run_tests(sandbox, bench.plan, environment, selection)
+        run = await bench.run_tests(sandbox, selection, environment=environment, hidden=stage != OLD_TESTS)
     return read_run(stage, run, order_seed=selection.order_seed, paths=bench.plan.paths)
 
 

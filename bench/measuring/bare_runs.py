@@ -11,6 +11,7 @@ from envfarm.records.task import REFERENCE_ARCHIVE
 from envfarm.sandbox.contract import ENVIRONMENT, LeaseRequest, Network
 from envfarm_verifiers.patch_application import apply_patch
 from envfarm_verifiers.test_command import PINNED_VARIABLES
+from envfarm_verifiers.test_files import Placement
 from envfarm_verifiers.test_run import place_reference, trusted_folder
 
 _ENDED = frozenset({0, 1})
@@ -48,9 +49,9 @@ class BareVerifier:
         )
         async with request.lease(lease) as box:
             await apply_patch(box, request.submission.patch)
-            archive = request.package.files[REFERENCE_ARCHIVE]
-            removed = task.tests.removed_paths
-            await place_reference(box, archive, protected=task.tests.protected, removed_paths=removed)
+            archive, tests = request.package.files[REFERENCE_ARCHIVE], task.tests
+            placement = Placement(archive=archive, protected=tests.protected, removed_paths=tests.removed_paths)
+            await place_reference(box, placement)
             plugins = [word for name in task.environment.test_plugins for word in ("-p", name)]
             options = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", *plugins, *task.tests.options)
             result = await box.exec(

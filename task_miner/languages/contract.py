@@ -12,6 +12,7 @@ from typing import Protocol
 from envfarm.records.image import Folder
 from envfarm.records.task import Environment, TestPlan
 from envfarm.sandbox.contract import Sandbox
+from envfarm_verifiers.test_files import Placement
 from envfarm_verifiers.test_run import TestRun
 from task_miner.languages.guards import ProposedTest
 from task_miner.reasons import ReasonCode
@@ -157,11 +158,13 @@ class Selection:
         order_seed: Shuffles; None for file order.
         only_ids: Only these; empty for all.
         stop_ids: End the run once one of these has not passed.
+        placement: Hidden tests that are placed first; None runs what is there.
     """
 
     order_seed: int | None = None
     only_ids: tuple[str, ...] = ()
     stop_ids: tuple[str, ...] = ()
+    placement: Placement | None = None
 
 
 class Language(Protocol):
@@ -206,5 +209,9 @@ class Language(Protocol):
     async def run_tests(
         self, sandbox: Sandbox, plan: TestPlan, environment: Environment, selection: Selection
     ) -> TestRun:
-        """Run the plan's paths once, as the selection says."""
+        """Run the plan's paths once, as the selection says.
+
+        Raises:
+            BoundaryError: The box failed, or the hidden tests cannot be placed.
+        """
         ...

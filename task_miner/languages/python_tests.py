@@ -43,4 +43,5 @@ async def run_python_tests(sandbox: Sandbox, plan: TestPlan, environment: Enviro
             stop_ids=selection.stop_ids,
             environment_variables=environment.environment_variables,
         ),
+        selection.placement,
     )

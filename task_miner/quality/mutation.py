@@ -91,8 +91,6 @@ async def _is_killed(bench: Bench, mutant: Mutant) -> bool:
     async with bench.lease("mutant") as sandbox:
         await bench.apply_fix(sandbox)
         await sandbox.write_file(WORKSPACE / PurePosixPath(mutant.path), mutant.content)
-        await bench.place_tests(sandbox)
-        selection = Selection(only_ids=wanted, stop_ids=wanted)
-        run = await bench.language.run_tests(sandbox, bench.plan, bench.environment, selection)
+        run = await bench.run_tests(sandbox, Selection(only_ids=wanted, stop_ids=wanted))
     passed = all(run.report.outcomes.get(name) is TestOutcome.PASSED for name in wanted)
     return not run.report.session_ended or not passed

@@ -16,6 +16,7 @@ from envfarm.records.verdict import Component
 from envfarm.sandbox.contract import LeaseRequest, Network
 from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.patch_application import apply_patch
+from envfarm_verifiers.test_files import Placement
 from envfarm_verifiers.test_run import place_reference, trusted_folder
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def take_a_loss_for_zero(request: VerifyRequest) -> Judgement:
 
 async def show_hidden_tests_first(request: VerifyRequest) -> Judgement:
     async with request.lease(LeaseRequest(image=request.image, folders=(trusted_folder(),))) as sandbox:
-        await place_reference(sandbox, request.package.files[REFERENCE_ARCHIVE], protected=(), removed_paths=())
+        await place_reference(sandbox, Placement(archive=request.package.files[REFERENCE_ARCHIVE], protected=()))
         await apply_patch(sandbox, request.submission.patch)
     return reward(1.0)
 

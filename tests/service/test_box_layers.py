@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import marshal
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import pytest
 from envfarm.sandbox.contract import LeaseRequest
 from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.test_command import PINNED_VARIABLES, TestCommand
+from envfarm_verifiers.test_files import Placement
 from envfarm_verifiers.test_run import place_reference, trusted_folder
 from task_miner.packaging.archive import ArchiveEntry, write_archive
 
@@ -35,11 +37,11 @@ def run_job(task: "TinyTask", files: Mapping[str, str], **job: object) -> tuple[
 
     async def run() -> tuple[Records, int | None, str]:
         async with open_local_provider({}) as provider, provider.lease(lease) as sandbox:
-            assert await place_reference(sandbox, archive, protected=["tests/**"], removed_paths=())
+            assert await place_reference(sandbox, Placement(archive=archive, protected=("tests/**",)))
             result = await sandbox.exec(
                 TestCommand(paths=()).argv(),
                 env=dict(PINNED_VARIABLES),
-                stdin=json.dumps(asked).encode(),
+                stdin=marshal.dumps(asked, 2),
                 timeout_seconds=120,
                 report_limit_bytes=1 << 24,
             )
@@ -282,14 +284,16 @@ def test_a_patch_that_takes_itself_back_is_named_and_so_is_the_outcome(tiny_task
 TOLD_BY_OTHERS = {
     "a function": "list(map(found.tell, EVENTS))",
     "a filter": "old = found.tell\nfound.tell = lambda event: old(event)",
-    "a hook of its own": "found.pytest_runtest_logstart('tests/test_one.py::test_one', None)",
-    "pluggy": "config.hook.pytest_runtest_logstart(nodeid='tests/test_one.py::test_one', location=('a', 1, 'b'))",
+    "a hook of its own": "found.pytest_runtest_makereport(ITEM, CALL)",
+    "pluggy": "config.hook.pytest_runtest_makereport(item=ITEM, call=CALL)",
     "a finalizer": "import weakref\nclass A: pass\nfor event in EVENTS: weakref.finalize(A(), found.tell, event)",
     "a thread": "import threading\nt = threading.Thread(target=found.end, args=(0,)); t.start(); t.join()",
 }
 REACHES = """
 import sys
-EVENTS = [("begin", "tests/test_one.py::test_one"), ("finished", "tests/test_one.py::test_one")]
+from types import SimpleNamespace
+EVENTS = [("raised", "tests/test_one.py::test_one", "call", None, None)]
+ITEM, CALL = SimpleNamespace(nodeid=EVENTS[0][1], obj=None), SimpleNamespace(when="call", excinfo=None)
 config = next(finder.config for finder in sys.meta_path if hasattr(finder, "config"))
 found = next(plugin for plugin in config.pluginmanager.get_plugins() if hasattr(plugin, "tell"))
 """

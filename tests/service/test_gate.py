@@ -14,6 +14,7 @@ from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, TaskPackage
 from envfarm.sandbox.contract import LeaseRequest
 from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.patch_application import apply_patch
+from envfarm_verifiers.test_files import Placement
 from envfarm_verifiers.test_run import place_reference, trusted_folder
 from envfarm_verifiers.unit_tests import UnitTestsVerifier
 from task_miner.quality.controls import make_controls
@@ -40,7 +41,7 @@ class FoolableVerifier:
         tests = request.package.task.tests
         async with request.lease(LeaseRequest(image=request.image, folders=(trusted_folder(),))) as sandbox:
             reference = request.package.files[REFERENCE_ARCHIVE]
-            await place_reference(sandbox, reference, protected=tests.protected, removed_paths=())
+            await place_reference(sandbox, Placement(archive=reference, protected=tests.protected))
             await apply_patch(sandbox, request.submission.patch)
             run = await sandbox.exec(
                 ["python", "-m", "pytest", "-q", "--continue-on-collection-errors", "tests"], timeout_seconds=60

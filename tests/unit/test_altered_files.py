@@ -1,9 +1,8 @@
 """Altered test files: edits keep lines, archives keep everything else, canaries look like their neighbours."""
 
 import ast
-import io
+import marshal
 import random
-import tarfile
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from envfarm.records.trust import Edit
 from envfarm_verifiers.canaries import add_canaries
-from envfarm_verifiers.test_files import alter_reference, apply_edits, read_reference
+from envfarm_verifiers.test_files import Placement, apply_edits, read_reference
 from task_miner.packaging.archive import ArchiveEntry, write_archive
 
 TESTS = b"def test_add_numbers():\n    assert 1 + 1 == 2\n\n\ndef test_more():\n    assert True"
@@ -45,20 +44,21 @@ def test_edits_that_would_move_lines_or_each_other_are_refused(edits: list[Edit]
         apply_edits({"a.py": b"one two three"}, edits)
 
 
-def test_an_altered_archive_differs_in_the_altered_file_alone() -> None:
+def test_a_placement_differs_from_the_archive_in_the_altered_file_alone() -> None:
     archive = write_archive(iter(ENTRIES), modified_at=7)
-    altered = alter_reference(archive, {"tests/test_a.py": b"changed"})
-    assert read_reference(altered) == {**read_reference(archive), "tests/test_a.py": b"changed"}
-    with tarfile.open(fileobj=io.BytesIO(altered)) as opened:
-        members = {member.name: member for member in opened}
-    assert members["tests/run.sh"].mode & 0o100
-    assert members["tests/link"].linkname == "test_a.py"
-    assert {member.mtime for member in members.values()} == {0}
+    placement = Placement(archive=archive, protected=("tests/**",), altered={"tests/test_a.py": b"changed"})
+    assert placement.contents() == {**read_reference(archive), "tests/test_a.py": b"changed"}
+    members = {member[0]: member[1:] for member in placement.job()["members"]}
+    assert members.keys() == {entry.path for entry in ENTRIES}
+    assert marshal.dumps(placement.job(), 2)
+    assert members["tests/run.sh"][0] & 0o100
+    assert members["tests/link"][1:] == ("test_a.py", b"")
+    assert members["tests/test_a.py"][1:] == (None, b"changed")
 
 
 def test_a_file_that_the_archive_lacks_is_no_test_file() -> None:
     with pytest.raises(KeyError):
-        alter_reference(write_archive(iter(ENTRIES), modified_at=0), {"tests/none.py": b""})
+        Placement(archive=write_archive(iter(ENTRIES), modified_at=0), protected=(), altered={"none.py": b""}).job()
 
 
 @given(st.integers(), st.sampled_from([TESTS, TESTS + b"\n", TESTS.replace(b"\n", b"\r\n"), b"", b"x = 1\n"]))

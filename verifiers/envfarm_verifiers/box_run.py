@@ -1,12 +1,11 @@
 """One run of tests in a fresh box: the submission's own part, the hidden tests, the run, and a look at the files after.
 
-The order is the protection: the diff is applied by git before anything of it can run, then the protected files are made
-what they have to be, and only then does a process start that imports the submission. What leaves the box is the report
+The order is the protection: the diff is applied by git before anything of it can run, then a process starts that makes
+the protected files what they have to be before it imports anything of the submission. What leaves the box is the report
 down its own descriptor; nothing that lies in a file or is printed counts.
 """
 
-import hashlib
-import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,9 +16,9 @@ from envfarm.records.image import Image
 from envfarm.records.task import REFERENCE_ARCHIVE, TaskPackage
 from envfarm.sandbox.contract import ENVIRONMENT, TRUSTED, WORKSPACE, LeaseRequest, Network, Sandbox
 from envfarm_verifiers.patch_application import PatchApplied, apply_patch
-from envfarm_verifiers.test_command import TestCommand
-from envfarm_verifiers.test_files import alter_reference, read_reference
-from envfarm_verifiers.test_run import TestRun, place_reference, run_tests, trusted_folder
+from envfarm_verifiers.test_command import MARSHAL_VERSION, TestCommand
+from envfarm_verifiers.test_files import Placement
+from envfarm_verifiers.test_run import TestRun, run_tests, trusted_folder
 
 _CHECK_SECONDS = 60.0
 
@@ -85,8 +84,12 @@ async def run_in_box(
         BoundaryError: The box is lost or cannot be made, the hidden tests cannot be placed, git is missing.
     """
     task = request.package.task
-    archive = request.reference()
-    placed_archive = alter_reference(archive, altered) if altered else archive
+    placement = Placement(
+        archive=request.reference(),
+        protected=task.tests.protected,
+        removed_paths=task.tests.removed_paths,
+        altered=altered or {},
+    )
     lease = LeaseRequest(
         image=request.image, folders=(trusted_folder(),), network=Network.NONE, labels={"task": task.task_id}
     )
@@ -94,24 +97,20 @@ async def run_in_box(
         applied = await apply_patch(sandbox, request.patch)
         if not applied.applied:
             return BoxRun(applied=applied)
-        placed = await place_reference(
-            sandbox, placed_archive, protected=task.tests.protected, removed_paths=task.tests.removed_paths
-        )
-        if not placed:
+        run = await run_tests(sandbox, command, placement)
+        if not run.placed:
             return BoxRun(applied=applied, placed=False)
-        run = await run_tests(sandbox, command)
-        changed = await _changed_files(sandbox, placed_archive) if checks_files else ()
+        changed = await _changed_files(sandbox, placement) if checks_files else ()
     return BoxRun(applied=applied, placed=True, run=run, changed_files=changed)
 
 
-async def _changed_files(sandbox: Sandbox, archive: bytes) -> tuple[str, ...]:
-    placed = {path: hashlib.sha256(content).hexdigest() for path, content in read_reference(archive).items()}
+async def _changed_files(sandbox: Sandbox, placement: Placement) -> tuple[str, ...]:
     result = await sandbox.exec(
         (f"{ENVIRONMENT}/bin/python", "-I", "-S", f"{TRUSTED}/check_files.py"),
         cwd=PurePosixPath("/"),
-        stdin=json.dumps(placed).encode(),
+        stdin=marshal.dumps(placement.contents(), MARSHAL_VERSION),
         timeout_seconds=_CHECK_SECONDS,
     )
     if result.exit_code != 0:  # what the run left keeps a plain program from reading it: that is the run's doing
         return (f"{WORKSPACE} cannot be read any more",)
-    return tuple(json.loads(result.stdout))
+    return tuple(path.decode("utf-8", "surrogateescape") for path in result.stdout.split(b"\0") if path)

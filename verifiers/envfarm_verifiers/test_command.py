@@ -1,8 +1,9 @@
 """A run of tests as a command: what to start, with which variables and which standard input. PURE."""
 
-import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from envfarm.sandbox.contract import ENVIRONMENT, TRUSTED
 
@@ -15,6 +16,9 @@ PINNED_VARIABLES: Mapping[str, str] = {
     "CI": "true",
 }
 """What would otherwise differ from machine to machine, and change what tests see."""
+
+MARSHAL_VERSION = 2
+"""Read by every CPython 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,13 @@ class TestCommand:
         """Return the variables of the run."""
         return {**PINNED_VARIABLES, **self.environment_variables}
 
-    def stdin(self, nonce: str) -> bytes:
-        """Return the job that the launcher reads; the nonce stands nowhere else."""
+    def stdin(self, nonce: str, place: Mapping[str, Any] | None = None) -> bytes:
+        """Return the job that the launcher reads; the nonce stands nowhere else.
+
+        Args:
+            nonce: The run's own.
+            place: What the launcher places before anything else, as `Placement.job` gives it.
+        """
         job = {
             "nonce": nonce,
             "paths": self.paths,
@@ -80,4 +89,4 @@ class TestCommand:
             "light": self.light,
             "sources": self.test_code,
         }
-        return json.dumps(job).encode()
+        return marshal.dumps(job if place is None else {**job, "place": place}, MARSHAL_VERSION)

@@ -3,7 +3,9 @@
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from envfarm.records.trust import Edit
 
@@ -13,27 +15,42 @@ def read_reference(archive: bytes) -> Mapping[str, bytes]:
     return {name: content for name, content, _ in _members(archive) if content is not None}
 
 
-def alter_reference(archive: bytes, contents: Mapping[str, bytes]) -> bytes:
-    """Return the archive, not compressed, with some files' contents replaced; every file has the same time.
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What a workspace is made to hold before tests run in it.
 
-    Raises:
-        KeyError: A path is no regular file of the archive.
+    Attributes:
+        archive: The reference archive: protected files as they have to be.
+        protected: Patterns; whatever matches and is not in the archive is removed.
+        removed_paths: Paths that are removed as well.
+        altered: Files of the archive that have another content.
     """
-    missing = contents.keys() - read_reference(archive).keys()
-    if missing:
-        raise KeyError(min(missing))
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as written:
-        for name, content, facts in _members(archive):
-            member = tarfile.TarInfo(name)
-            member.mode, member.type, member.linkname = facts.mode, facts.type, facts.linkname
-            data = contents.get(name, content)
-            if data is None:
-                written.addfile(member)
-            else:
-                member.size = len(data)
-                written.addfile(member, io.BytesIO(data))
-    return output.getvalue()
+
+    archive: bytes = field(repr=False)
+    protected: tuple[str, ...]
+    removed_paths: tuple[str, ...] = ()
+    altered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the regular files that are placed, by path.
+
+        Raises:
+            KeyError: An altered path is no regular file of the archive.
+        """
+        placed = dict(read_reference(self.archive))
+        missing = self.altered.keys() - placed.keys()
+        if missing:
+            raise KeyError(min(missing))
+        return placed | dict(self.altered)
+
+    def job(self) -> dict[str, Any]:
+        """Return what `box_programs/place_files.py` does, as `marshal` can write it."""
+        contents = self.contents()
+        members = [
+            (name, facts.mode, facts.linkname if facts.issym() else None, contents.get(name, b""))
+            for name, _, facts in _members(self.archive)
+        ]
+        return {"protected": list(self.protected), "removed": list(self.removed_paths), "members": members}
 
 
 def apply_edits(files: Mapping[str, bytes], edits: Iterable[Edit]) -> dict[str, bytes]:

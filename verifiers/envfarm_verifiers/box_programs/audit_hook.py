@@ -319,11 +319,11 @@ def make_hook(write, current, sources):
     rules = _make_rules(known.paths)
     rules["exec"] = (None, INDIRECT, _always)
     rule_of, busy, thread, frame_at = rules.get, set(), get_ident, sys._getframe  # noqa: SLF001 -- no other way
-    hooks_of_threads = threading.__dict__
+    hooks_of_threads, frames = threading.__dict__, _FRAMES
 
     def hook(event, arguments):
         rule = rule_of(event)
-        if rule is None:
+        if rule is None or (event == "object.__getattr__" and arguments[1] not in frames):
             return
         me = thread()
         if me in busy:

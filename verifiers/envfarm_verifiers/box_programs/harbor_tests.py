@@ -7,6 +7,7 @@ cannot undo what a policy did to the container itself; `envfarm grade` uses a fr
 
 import binascii
 import json
+import marshal
 import os
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ def main():
     with open(os.path.join(TESTS, "expected.json"), "rb") as file:
         expected = json.loads(file.read().decode("utf-8"))
     with open(os.path.join(TESTS, "reference.tar.xz"), "rb") as file:
-        place_files.place(expected["protected"], expected["removed_paths"], file.read())
+        members = place_files.members_of(file.read())
+    place_files.place({"protected": expected["protected"], "removed": expected["removed_paths"], "members": members})
     outcomes, ended = run(expected)
     wanted = list(expected["fail_to_pass"]) + list(expected["pass_to_pass"])
     wrong = [name for name in wanted if outcomes.get(name) != "passed"]
@@ -58,7 +60,7 @@ def run(expected):
         cwd="/workspace",
     )
     os.close(writing)
-    process.stdin.write(json.dumps(job).encode())
+    process.stdin.write(marshal.dumps(job, 2))
     process.stdin.close()
     outcomes, ended = {}, False
     with os.fdopen(reading, "rb") as lines:

@@ -1,4 +1,4 @@
-"""Runs pytest inside a box: ``python -s launch.py`` with one JSON object on standard input.
+"""Runs pytest inside a box: ``python -s launch.py`` with a job on standard input, as `marshal` writes it.
 
 Standard library only, CPython 3.6 and newer, pytest 4 and newer: it is the task's own interpreter that runs it.
 
@@ -8,8 +8,9 @@ The order matters. Everything of the runner is imported while nothing of the wor
 Our own modules get builtins of their own and leave the table of modules once they are loaded, and what was made so far
 is hidden from `gc.get_objects`: submitted code that looks for them has to look where it is seen (audit_hook.py).
 
-Keys of the job that may be absent: ``watch`` switches audit hook and snapshot on, with ``sources`` as the patterns of
-test code; ``asks`` lets altered tests ask; ``light`` leaves out what a few plain tests do not need.
+Keys of the job that may be absent: ``place`` is a job of `place_files.py`, done before anything else; ``watch``
+switches audit hook and snapshot on, with ``sources`` as the patterns of test code; ``asks`` lets altered tests ask;
+``light`` leaves out what a few plain tests do not need.
 
 Covered: the runner, its plug-ins and the report come from the environment and from here, not from the workspace.
 Not covered: code under test runs in this very process, and can do to it whatever Python allows.
@@ -17,7 +18,7 @@ Not covered: code under test runs in this very process, and can do to it whateve
 
 import builtins
 import gc
-import json
+import marshal
 import os
 import sys
 
@@ -175,8 +176,8 @@ def start_report(job):
 
     Nothing of the workspace was imported yet.
     """
-    names = ["place_files", "record_pipe", "session_record", "report_plugin"]
-    names += ["path_owners", "audit_hook", "snapshot", "callers"] if job.get("watch") else []
+    names = ["record_pipe", "session_record", "report_plugin"]
+    names += ["place_files", "path_owners", "audit_hook", "snapshot", "callers"] if job.get("watch") else []
     own = load_own(names + (["ask"] if job.get("asks") else []))
     pipes, record, plugin = own["record_pipe"], own["session_record"], own["report_plugin"]
     new_pipe = pipes.open_report(pipes.move_descriptor(int(os.environ.pop("ENVFARM_REPORT_FD"))), job.pop("nonce"))
@@ -192,18 +193,29 @@ def start_report(job):
         sources = job.get("sources") or ()
         watch["snapshot"] = own["snapshot"].Checks(own["snapshot"].Snapshot(own), new_pipe("changed"))
         files = plugin.Reporter.end.__code__.co_filename, start_report.__code__.co_filename
-        watch["unexpected"] = own["callers"].CallerCheck(*files, own["path_owners"].Paths(sources)).unexpected
+        watch["unexpected"] = own["callers"].make_caller_check(*files, own["path_owners"].Paths(sources))
         own["audit_hook"].install(pipes.for_threads(new_pipe, "audit"), current, sources)
     tell = record.keep_session(new_pipe(*record.KINDS), running, job.get("stop_ids") or (), **watch)
     return plugin.Reporter(job, tell), new_pipe("problem")
 
 
+def take_job():
+    """Return the job, once what it places is placed; standard input is empty then."""
+    job = marshal.loads(sys.stdin.buffer.read())  # noqa: S302 -- our own driver wrote it
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    placing = job.pop("place", None)
+    if placing is not None:
+        status = load_own(["place_files"])["place_files"].place_or_tell(placing)
+        if status != 0:
+            os._exit(status)
+    return job
+
+
 def main():
     """Run the job, and leave with pytest's status without waiting for threads that never end."""
     gc.disable()
-    job = json.loads(sys.stdin.buffer.read().decode("utf-8"))
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
+    job = take_job()
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

@@ -1,15 +1,15 @@
 """Makes protected files of the workspace exactly what they have to be, before any submitted code runs.
 
-``python -I place_files.py`` reads from standard input: one line of JSON {"protected": [...], "removed": [...]}, then a
-.tar.xz. Every file that matches a protected pattern and is not in the archive is removed; then the archive's files are
-written, with whatever stands in their way (links, folders, files) removed first. Nothing is written through a link.
+``python -I -S place_files.py`` reads a job from standard input, as `marshal` writes it: {"protected": [pattern, ...],
+"removed": [path, ...], "members": [(path, mode, target of the link or None, content), ...]}. Every file that matches a
+protected pattern and is no member is removed; then the members are written, with whatever stands in their way (links,
+folders, files) removed first. Nothing is written through a link. `launch.py` does the same before it runs anything.
 
-Standard library only, CPython 3.6 and newer. Exit code 0 when done, 3 when the disk is full, 1 for anything else.
+Standard library only, CPython 3.6 and newer. Exit code 0 when done, 93 when the disk is full, 94 for anything else.
 """
 
 import errno
-import io
-import json
+import marshal
 import os
 import re
 import sys
@@ -17,6 +17,8 @@ import sys
 WORKSPACE = os.environ.get("ENVFARM_WORKSPACE", "/workspace")
 MODIFIED_AT = 1577836800
 """The time that every placed file has (2020-01-01): an altered one cannot be told by its time."""
+DISK_FULL, FAILED = 93, 94
+"""Exit codes; no program that comes later may count on them, but before its first word."""
 
 
 def compile_patterns(patterns):
@@ -71,55 +73,72 @@ def make_parents(path):
             os.mkdir(place)
 
 
-def write(member, content):
-    """Write one file or link of the archive."""
-    make_parents(member.name)
-    target = os.path.join(WORKSPACE, member.name)
+def write(path, mode, link, content):
+    """Write one file or link."""
+    make_parents(path)
+    target = os.path.join(WORKSPACE, path)
     if os.path.lexists(target):
         remove(target)
-    if member.issym():
-        os.symlink(member.linkname, target)
+    if link is not None:
+        os.symlink(link, target)
         os.utime(target, (MODIFIED_AT, MODIFIED_AT), follow_symlinks=False)
         return
-    descriptor = os.open(
-        target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755 if member.mode & 0o100 else 0o644
-    )
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755 if mode & 0o100 else 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     os.utime(target, (MODIFIED_AT, MODIFIED_AT), follow_symlinks=False)
 
 
-def place(protected, removed, archive):
-    """Do all of it."""
+def members_of(archive):
+    """Return the members of a reference archive, given as bytes.
+
+    Raises:
+        ValueError: It holds something else than files and links of the workspace.
+    """
+    import io
     import tarfile
 
+    members = []
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*", errors="surrogateescape") as opened:
-        members = [(member, opened.extractfile(member).read() if member.isreg() else b"") for member in opened]
-    for member, _ in members:
-        parts = member.name.split("/")
-        if member.name.startswith("/") or ".." in parts or "" in parts or not (member.isreg() or member.issym()):
-            raise ValueError("the archive holds " + repr(member.name))
-    kept = frozenset(member.name for member, _ in members)
-    clear_protected(compile_patterns(protected), kept)
-    for path in removed:
+        for member in opened:
+            if not (member.isreg() or member.issym()):
+                raise ValueError("the archive holds " + repr(member.name))
+            content = opened.extractfile(member).read() if member.isreg() else b""
+            members.append((member.name, member.mode, member.linkname if member.issym() else None, content))
+    return members
+
+
+def place(job):
+    """Do all of it.
+
+    Raises:
+        OSError: A file cannot be written.
+        ValueError: A member is not inside the workspace.
+    """
+    members = job["members"]
+    for name, _, _, _ in members:
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "" in parts:
+            raise ValueError("a member is called " + repr(name))
+    kept = frozenset(member[0] for member in members)
+    clear_protected(compile_patterns(job["protected"]), kept)
+    for path in job["removed"]:
         target = os.path.join(WORKSPACE, path)
         if os.path.lexists(target):
             remove(target)
-    for member, content in members:
-        write(member, content)
+    for member in members:
+        write(*member)
 
 
-def main():
-    """Read the instruction and the archive, and do it."""
-    stream = sys.stdin.buffer
-    job = json.loads(stream.readline().decode("utf-8", "surrogateescape"))
+def place_or_tell(job):
+    """Do all of it, and return an exit code; what went wrong goes to standard error."""
     try:
-        place(job["protected"], job["removed"], stream.read())
+        place(job)
     except OSError as error:
         sys.stderr.write("files cannot be placed: {}\n".format(error))
-        return 3 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+        return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else FAILED
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(place_or_tell(marshal.loads(sys.stdin.buffer.read())))  # noqa: S302 -- our own driver wrote it

@@ -39,7 +39,8 @@ def _keep(session, write, unexpected, frame_at=sys._getframe):  # noqa: SLF001 -
     told, named = None, set()
     while True:
         event = yield told
-        who = unexpected(event[0], frame_at(1)) if unexpected is not None else None
+        asked = unexpected is not None and (event[0] in ("items", "end") or event[0:3:2] == ("raised", "call"))
+        who = unexpected(event[0], frame_at(1)) if asked else None
         if who is not None and who not in named:
             named.add(who)
             write({"kind": "changed", "name": who, "how": "unexpected"})

@@ -16,7 +16,7 @@ import os
 import sys
 import types
 from functools import partial
-from operator import itemgetter
+from operator import is_, itemgetter
 
 from report_plugin import functions_of
 
@@ -139,7 +139,8 @@ def _inside_of(function):
 
 
 def _same(now, before):
-    return [id(value) for value in now] == [id(value) for value in before]
+    """Say whether two sequences hold the same objects; `id` would be an audit event for each."""
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def watched_modules(own):
@@ -160,13 +161,13 @@ def _home_of(name, holder):
     return holder.__module__ + "." + holder.__qualname__ if issubclass(type(holder), type) else name
 
 
-def _identities(holder, read, of_class=type.__dict__["__dict__"].__get__):
-    """Return how many names a module or class has and what some of them are; None where one is missing."""
+def _held(holder, read, of_class=type.__dict__["__dict__"].__get__):
+    """Return how many names a module or class has and what some of them hold; that is empty where one is missing."""
     space = of_class(holder) if issubclass(type(holder), type) else vars(holder)
     try:
-        return len(space), list(map(id, read(space)))
+        return len(space), read(space)
     except KeyError:
-        return None
+        return len(space), ()
 
 
 class Snapshot:
@@ -186,7 +187,7 @@ class Snapshot:
         for name, module in self.modules.items():
             self._add_space(name, module)
         self.deciding = [
-            [name, holder, watched, itemgetter(*watched), _identities(holder, itemgetter(*watched))]
+            [name, holder, watched, itemgetter(*watched), *_held(holder, itemgetter(*watched))]
             for name, holder, watched, _ in self.spaces
             if len(watched) > 1 and (_home_of(name, holder) in DECIDING or name.partition(".")[0] in self.own)
         ]
@@ -222,12 +223,12 @@ class Snapshot:
     def deciding_differences(self):
         """Yield what differs now in the modules that decide; cheap where nothing does."""
         for entry in self.deciding:
-            now = _identities(entry[1], entry[3])
-            if now != entry[4]:
-                entry[4] = now
+            count, now = _held(entry[1], entry[3])
+            if count != entry[4] or not _same(now, entry[5]):
+                entry[4:] = count, now
                 yield from self._space_differences(entry[0], entry[1], entry[2])
-        implementing = [id(one.function) for caller in self.callers.values() for one in _implementations_of(caller)]
-        if implementing != self.implementing:
+        implementing = [one.function for caller in self.callers.values() for one in _implementations_of(caller)]
+        if not _same(implementing, self.implementing):
             self.implementing = implementing
             yield from self._implementation_differences()
 
