@@ -14,7 +14,8 @@ from task_miner.candidate_tests import hidden_names
 from task_miner.candidate_work import StageEnd, Work, Workshop
 from task_miner.classify import Classification
 from task_miner.packaging.package import with_quality, with_trust
-from task_miner.quality.calibrate import CalibrationRequest, calibrate
+from task_miner.quality.calibrate import calibrate
+from task_miner.quality.calibration_bench import CalibrationRequest
 from task_miner.quality.controls import make_controls
 from task_miner.quality.gate import GateRequest, GateResult, run_gate
 from task_miner.quality.leaks import AuditRequest, audit, first_leak

@@ -87,8 +87,10 @@ def _negated(source: Source, test: ast.expr) -> tuple[Edit, ...]:
 
 
 def fail_at_the_end(source: Source, function: Function) -> Iterator[ProposedTwin]:
-    """Yield twins that fail after a statement that is simple, the last one first."""
-    for statement in reversed(list(_simple(function.body))):
+    """Yield twins that fail after a statement that is simple, the last one first; those in loops come last."""
+    loops = [node for node in function.body if isinstance(node, ast.For | ast.AsyncFor)]
+    looped = [statement for loop in loops for statement in _simple(loop.body)]
+    for statement in reversed([*looped, *_simple(function.body)]):
         _, end = source.span(statement)
         edit = Edit(path=source.path, start=end, end=end, text=_FAILING)
         yield ProposedTwin(kind=TwinKind.TAIL, line=source.line_of(end), edits=(edit,))

@@ -5,31 +5,28 @@ with plain data that is right, a twin only where it fails under the fix in every
 the watching layers is no alarm later.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-import anyio
 import msgspec
 
 from envfarm.errors import VerifierError
-from envfarm.grading.contract import Lease
-from envfarm.grading.submission_patch import plan_submission
-from envfarm.records.image import Image
-from envfarm.records.task import FIX_PATCH, Protection, TaskPackage
+from envfarm.records.task import Protection
 from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import STRONG_KINDS, Calibration, ProtectedTest, TrustPlan, Twin
-from envfarm_verifiers.box_run import BoxRequest, BoxRun, run_in_box
+from envfarm_verifiers.box_run import BoxRun
 from envfarm_verifiers.canaries import add_canaries
 from envfarm_verifiers.coins import draws
 from envfarm_verifiers.mixed_judge import judge_mixed_runs
-from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, prefix_of
+from envfarm_verifiers.mixed_plan import MixedRun, prefix_of
 from envfarm_verifiers.report_stream import CHANGED
 from envfarm_verifiers.test_command import TestCommand
-from envfarm_verifiers.test_files import apply_edits, read_reference
-from envfarm_verifiers.unit_tests import make_command
+from envfarm_verifiers.test_files import apply_edits
 from task_miner.languages.guards import ProposedTest, ProposedTwin
+from task_miner.quality.calibrate_data import calibrate_data
+from task_miner.quality.calibration_bench import CalibrationBench, CalibrationRequest
 from task_miner.quality.check_choice import is_protected_by_values, keep_checks, read_answers
 from task_miner.quality.twin_choice import (
     FIRST_ROUNDS,
@@ -42,32 +39,6 @@ from task_miner.quality.twin_choice import (
     still_wanted,
 )
 from task_miner.together import run_together
-
-_LEAST_TEST_SECONDS, _LEAST_RUN_SECONDS, _SLACK = 5.0, 20.0, 4.0
-"""An altered test that hangs is of no use: it is given up soon."""
-Propose = Callable[[PurePosixPath, bytes | None, bytes, frozenset[str]], Sequence[ProposedTest]]
-"""Path, base content, fixed content, names of functions without their classes; the proposals."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationRequest:
-    """What to calibrate.
-
-    Attributes:
-        package: The task.
-        image: Its image.
-        lease: Leases a fresh box.
-        base_tests: Base content of test files, by path.
-        propose: The language's.
-        boxes: Bounds the boxes that run at one time; the caller holds none of it.
-    """
-
-    package: TaskPackage
-    image: Image
-    lease: Lease
-    base_tests: Mapping[str, bytes] = field(repr=False)
-    propose: Propose
-    boxes: anyio.CapacityLimiter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +62,14 @@ async def calibrate(request: CalibrationRequest) -> Calibrated:
     Raises:
         BoundaryError: A box could not be had, or the true fix does not run as it did when the task was validated.
     """
-    bench = _Bench(request)
+    bench = CalibrationBench(request)
     first = await bench.run(bench.fix, bench.whole(watched=True), checks_files=True)
     report = _report(first)
     bench.seconds = first.run.result.wall_seconds if first.run is not None else None
     tests, proposed = _find_tests(request, bench.reference, report)
     tests, files, hidden = await _calibrate_checks(bench, tests, proposed, report)
     tests = await _calibrate_twins(bench, tests, {number: found.twins for number, found in proposed.items()})
+    tests += await _made_of_data(bench, tests, report)
     findings = [*report.findings, *hidden.findings]
     calibration = Calibration(
         audit_kinds=tuple(sorted({item.kind for item in findings if item.kind != CHANGED})),
@@ -109,7 +81,18 @@ async def calibrate(request: CalibrationRequest) -> Calibrated:
     return Calibrated(plan=plan, protection=protection, runs=bench.count)
 
 
-async def _protection(bench: "_Bench", tests: Sequence[ProtectedTest]) -> Protection:
+async def _made_of_data(
+    bench: CalibrationBench, tests: tuple[ProtectedTest, ...], report: TestReport
+) -> tuple[ProtectedTest, ...]:
+    """Return what data files protect, confirmed."""
+    covered = {name for test in tests for name in test.ids}
+    deciding = bench.request.package.task.tests.fail_to_pass
+    uncovered = tuple(name for name in deciding if name in report.collected and name not in covered)
+    found = await calibrate_data(bench, uncovered)
+    return await _confirm(bench, bench.small(found), found) if found else ()
+
+
+async def _protection(bench: CalibrationBench, tests: Sequence[ProtectedTest]) -> Protection:
     """Return how many functions are protected by what; values count where the base gets them wrong."""
     on_base = TestReport()
     if any(test.checks for test in tests):
@@ -119,74 +102,18 @@ async def _protection(bench: "_Bench", tests: Sequence[ProtectedTest]) -> Protec
     deciding = {prefix_of(name) for name in bench.request.package.task.tests.fail_to_pass}
     counts = {"values": 0, "strong_twins": 0, "weak_twins": 0, "none": len(deciding - covered)}
     for test in tests:
+        functions = len({prefix_of(name) for name in test.fail_to_pass}) if _is_made_of_data(test) else 1
         if is_protected_by_values(test, answers):
-            counts["values"] += 1
+            counts["values"] += functions
         elif any(twin.strong for twin in test.twins):
-            counts["strong_twins"] += 1
+            counts["strong_twins"] += functions
         else:
-            counts["weak_twins" if test.twins else "none"] += 1
+            counts["weak_twins" if test.twins else "none"] += functions
     return Protection(**counts)
 
 
-class _Bench:
-    """Runs tests of the task in boxes, and counts them."""
-
-    def __init__(self, request: CalibrationRequest) -> None:
-        self.request = request
-        self.count = 0
-        package = request.package
-        self.fix = plan_submission(package.files[FIX_PATCH], package.task.tests.protected).kept_patch
-        self.base = b""
-        self.seconds: float | None = None
-        self.reference = read_reference(self._box(b"").reference())
-
-    def whole(self, *, watched: bool = False, asking: bool = False) -> TestCommand:
-        """Return the command of a whole run; once one was seen, what takes much longer than it is ended."""
-        command = replace(make_command(self.request.package.task, {}), watched=watched, asking=asking)
-        if self.seconds is None:
-            return command
-        test_seconds = max(_LEAST_TEST_SECONDS, _SLACK * self.seconds)
-        run_seconds = max(_LEAST_RUN_SECONDS, _SLACK * self.seconds)
-        return replace(
-            command,
-            test_timeout_seconds=min(command.test_timeout_seconds, test_seconds),
-            run_timeout_seconds=min(command.run_timeout_seconds, run_seconds),
-        )
-
-    def small(self, tests: Sequence[ProtectedTest], *, asking: bool = False) -> TestCommand:
-        """Return the command of a run of the deciding tests."""
-        command = replace(self.whole(asking=asking), light=True)
-        definitions = definitions_of(tests)
-        wanted = {name.split("::", 1)[0] for name in definitions}
-        paths = tuple(path for path in command.paths if path in wanted)
-        return replace(command, paths=paths, only_definitions=definitions)
-
-    async def run(
-        self,
-        patch: bytes,
-        command: TestCommand,
-        *,
-        altered: Mapping[str, bytes] | None = None,
-        checks_files: bool = False,
-    ) -> BoxRun:
-        """Run once."""
-        self.count += 1
-        async with self.request.boxes:
-            return await run_in_box(self._box(patch), command, altered=altered, checks_files=checks_files)
-
-    async def report(self, patch: bytes, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
-        """Run once and return the report; an empty one where the run did not come to its end."""
-        report = await self.partial_report(patch, command, altered)
-        return report if report.session_ended else TestReport()
-
-    async def partial_report(self, patch: bytes, command: TestCommand, altered: Mapping[str, bytes]) -> TestReport:
-        """Run once and return the report, as far as it came: a test that hangs takes nothing from those before it."""
-        found = await self.run(patch, command, altered=altered)
-        return found.run.report if found.run is not None else TestReport()
-
-    def _box(self, patch: bytes) -> BoxRequest:
-        request = self.request
-        return BoxRequest(package=request.package, image=request.image, lease=request.lease, patch=patch)
+def _is_made_of_data(test: ProtectedTest) -> bool:
+    return not any(name.startswith(f"{test.path}::") for name in test.ids)
 
 
 def _report(found: BoxRun) -> TestReport:
@@ -226,7 +153,7 @@ def _function(node_id: str) -> str:
 
 
 async def _calibrate_checks(
-    bench: _Bench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, ProposedTest], plain: TestReport
+    bench: CalibrationBench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, ProposedTest], plain: TestReport
 ) -> tuple[tuple[ProtectedTest, ...], tuple[str, ...], TestReport]:
     """Return the tests with the values that can stay outside, files that can carry a canary, and the last run."""
     tests = _with_checks(tests, proposed)
@@ -262,12 +189,12 @@ def _with_checks(tests: Sequence[ProtectedTest], proposed: Mapping[int, Proposed
     return tuple(made)
 
 
-def _asking(bench: _Bench, tests: Sequence[ProtectedTest]) -> dict[str, bytes]:
+def _asking(bench: CalibrationBench, tests: Sequence[ProtectedTest]) -> dict[str, bytes]:
     return apply_edits(bench.reference, (edit for test in tests for check in test.checks for edit in check.edits))
 
 
 async def _calibrate_twins(
-    bench: _Bench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, Sequence[ProposedTwin]]
+    bench: CalibrationBench, tests: tuple[ProtectedTest, ...], proposed: Mapping[int, Sequence[ProposedTwin]]
 ) -> tuple[ProtectedTest, ...]:
     """Return the tests with the twins that fail as they have to, wherever and whenever they are run."""
     if not tests:
@@ -285,7 +212,7 @@ async def _calibrate_twins(
 
 
 async def _tried(
-    bench: _Bench, command: TestCommand, tests: Sequence[ProtectedTest], rounds: Sequence[Sequence[Candidate]]
+    bench: CalibrationBench, command: TestCommand, tests: Sequence[ProtectedTest], rounds: Sequence[Sequence[Candidate]]
 ) -> dict[int, list[Twin]]:
     """Return the candidates that fail under the true fix, by number of the test; none counts as strong yet."""
     reports = await run_together([partial(_try_round, bench, bench.fix, command, tried) for tried in rounds])
@@ -301,7 +228,7 @@ async def _tried(
 
 
 async def _seen_on_base(
-    bench: _Bench, command: TestCommand, tests: Sequence[ProtectedTest], found: Mapping[int, Sequence[Twin]]
+    bench: CalibrationBench, command: TestCommand, tests: Sequence[ProtectedTest], found: Mapping[int, Sequence[Twin]]
 ) -> dict[int, list[Twin]]:
     """Return the twins with those strong that fail on the base as well."""
     turns = range(max((len(twins) for twins in found.values()), default=0))
@@ -319,12 +246,16 @@ async def _seen_on_base(
     return judged
 
 
-async def _try_round(bench: _Bench, patch: bytes, command: TestCommand, tried: Sequence[Candidate]) -> TestReport:
+async def _try_round(
+    bench: CalibrationBench, patch: bytes, command: TestCommand, tried: Sequence[Candidate]
+) -> TestReport:
     altered = apply_edits(bench.reference, (edit for candidate in tried for edit in candidate.proposed.edits))
     return await bench.partial_report(patch, command, altered)
 
 
-async def _confirm(bench: _Bench, command: TestCommand, tests: tuple[ProtectedTest, ...]) -> tuple[ProtectedTest, ...]:
+async def _confirm(
+    bench: CalibrationBench, command: TestCommand, tests: tuple[ProtectedTest, ...]
+) -> tuple[ProtectedTest, ...]:
     """Run each twin once more under the true fix, beside real tests; whatever is unexpected drops its twin."""
     plans = confirming_plans(tests)
     reports = await run_together(

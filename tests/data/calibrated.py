@@ -20,7 +20,8 @@ from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.trust_file import render_trust
 from task_miner.languages.python_code import PythonCode
 from task_miner.packaging.archive import ArchiveEntry, write_archive
-from task_miner.quality.calibrate import Calibrated, CalibrationRequest, calibrate
+from task_miner.quality.calibrate import Calibrated, calibrate
+from task_miner.quality.calibration_bench import CalibrationRequest
 
 if TYPE_CHECKING:
     from tests.data.tiny.task import TinyTask

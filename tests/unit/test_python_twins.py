@@ -236,6 +236,7 @@ def test_a_check_is_turned_round(line: str, becomes: str) -> None:
         (["with a:", "    f(x)"], ["with a:", "    f(x); assert False"]),
         (["f(x)", "with raises(E):", "    g(x)"], ["f(x); assert False", "with raises(E):", "    g(x)"]),
         (["f(x)", "return"], ["f(x); assert False", "return"]),
+        (["for y in x:", "    g(y)"], ["for y in x:", "    g(y); assert False"]),
     ],
 )
 def test_a_failing_check_is_added_at_the_end(lines: list[str], becomes: list[str]) -> None:
