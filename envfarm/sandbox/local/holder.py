@@ -9,16 +9,19 @@ A command is spawned (not forked: that costs a millisecond), and bubblewrap wait
 become the sandbox's first has its limits and groups. The holder adopts that process when bubblewrap ends, kills what
 is left of it, and answers only when the last process of the command is gone: so use is told for the whole tree.
 
-Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it, and is the
-first process of a process namespace. Nothing of the mounts is visible outside and the kernel kills all processes of
-the namespace with the first one, so nothing is left when the holder ends, however it ends. A holder ends when its
-socket does, which is when the driver leaves the lease or dies. bubblewrap's ``--die-with-parent`` alone would not do:
-a command whose bubblewrap is still setting itself up would outlive a holder that is killed.
+Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it, namespaces of
+host name, IPC and (unless the lease has the network) network, and is the first process of a process namespace. The
+lease's commands share them but for mounts and processes: making a network namespace is half of what a jail costs.
+Nothing of the mounts is visible outside and the kernel kills all processes of the namespace with the first one, so
+nothing is left when the holder ends, however it ends. A holder ends when its socket does, which is when the driver
+leaves the lease or dies. bubblewrap's ``--die-with-parent`` alone would not do: a command whose bubblewrap is still
+setting itself up would outlive a holder that is killed.
 """
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -26,11 +29,17 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import time
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+HOST_NAME = "envfarm"
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_REC, MS_SLAVE = 2, 4, 8, 0x20, 0x4000, 1 << 19
 MNT_DETACH = 2
 MAXIMUM_MESSAGE = 1 << 20
@@ -66,20 +75,32 @@ def mount(source, target, kind, flags, options):
     check(libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(options) if options else None), f"mount {target}")
 
 
-def enter_namespaces():
-    """Enter a user, a mount and a process namespace of our own, as their root; outside we are who we were.
+def enter_namespaces(networked):
+    """Enter namespaces of our own, as their root; outside we are who we were. With the network, that is the host's.
 
     Who returns is the first process of the process namespace, a child of the caller, which has ended.
     """
     user, group = os.geteuid(), os.getegid()
-    check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID), "unshare")
+    own = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+    check(libc.unshare(own if networked else own | CLONE_NEWNET), "unshare")
     for path, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         with open(f"/proc/self/{path}", "w") as file:
             file.write(text)
+    socket.sethostname(HOST_NAME)
+    if not networked:
+        raise_loopback()
     if os.fork() != 0:
         os._exit(0)
     mount(None, "/", None, MS_REC | MS_SLAVE, None)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
+
+
+def raise_loopback():
+    """Switch on the loopback interface of a new network namespace: it has no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sh22x", b"lo", 0))
+        (flags,) = struct.unpack_from("h", request, 16)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | IFF_UP))
 
 
 def open_box(box):
@@ -365,7 +386,7 @@ def remove_cgroup(folder):
             return
 
 
-def run_holder(handover, box):
+def run_holder(handover, box, *, networked):
     """Be a holder, from the namespaces to the end of the one lease that is handed over; never returns."""
     code = 1
     channel = failure = None
@@ -374,7 +395,7 @@ def run_holder(handover, box):
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            enter_namespaces()
+            enter_namespaces(networked)
             forbidden = False
             open_box(box)
         except OSError as error:

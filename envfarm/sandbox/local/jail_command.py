@@ -1,7 +1,8 @@
 """The bubblewrap command line of one command in a jail. PURE: what of the host exists is told by the caller.
 
-Covered: no namespace is shared but, on request, the network's; no capability; an ordinary identity; a root that is
-read-only but for the lease's own tmpfs; of /etc only what programs need to start; no variable of the driver's.
+Covered: processes, users and mounts are each command's own; host name, IPC and, unless it is asked for, network are the
+lease's own, which its holder has made (see `holder`); no capability; an ordinary identity; a root that is read-only but
+for the lease's own tmpfs; of /etc only what programs need to start; no variable of the driver's.
 
 Not covered: the kernel is the host's and no system call is filtered; with Network.PUBLIC the host's own network is
 shared, its loopback included; /usr and the interpreter are the host's, readable; a program that exits with 128 + n
@@ -57,10 +58,8 @@ class BoxPaths:
 
 def lease_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> tuple[str, ...]:
     """Return the part of the command line that all commands of a lease share."""
-    words = [facts.bubblewrap, "--unshare-all", "--unshare-user", "--disable-userns"]
-    if request.network is Network.PUBLIC:
-        words.append("--share-net")
-    words += ["--uid", IDENTITY, "--gid", IDENTITY, "--hostname", "envfarm", "--die-with-parent", "--new-session"]
+    words = [facts.bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-cgroup-try", "--disable-userns"]
+    words += ["--uid", IDENTITY, "--gid", IDENTITY, "--die-with-parent", "--new-session"]
     words += ["--cap-drop", "ALL", "--clearenv"]
     for target, link in facts.links:
         words += ["--symlink", target, link]

@@ -6,6 +6,7 @@ It ends when the driver's end of the socket is closed, waits for its holders, an
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ GRACE_SECONDS = 30.0
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def start_spare(requests, box):
+def start_spare(requests, box, *, networked=False):
     """Fork a holder that waits for its lease, and return the socket to hand it over; None where nothing forks."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -34,7 +35,7 @@ def start_spare(requests, box):
         ours.close()
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
-        holder.run_holder(theirs, box)
+        holder.run_holder(theirs, box, networked=networked)
     theirs.close()
     if pid < 0:
         ours.close()
@@ -83,6 +84,10 @@ def main():
         if not data:
             break
         channel = descriptors[0]
+        if json.loads(data)["networked"]:
+            hand_over(start_spare(requests, box, networked=True), data, channel)
+            os.close(channel)
+            continue
         if not hand_over(spare, data, channel):
             hand_over(start_spare(requests, box), data, channel)
         os.close(channel)

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from envfarm.errors import MissingToolError, SandboxStartError, SettingsError
 from envfarm.records.image import FolderAccess
-from envfarm.sandbox.contract import LeaseRequest, Sandbox
+from envfarm.sandbox.contract import LeaseRequest, Network, Sandbox
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
@@ -139,6 +139,7 @@ class LocalProvider:
         paths = BoxPaths(box=str(self._folder / "box"), copies=copies)
         spec = {
             "box": paths.box,
+            "networked": request.network is Network.PUBLIC,
             "disk_bytes": request.limits.disk_bytes,
             "inodes": max(int(request.limits.disk_bytes * _INODES_PER_BYTE), 10_000),
             "copy_on_write": copies,
