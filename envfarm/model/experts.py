@@ -1,4 +1,4 @@
-"""A layer of experts: a router, and the experts' weights stacked so that one product serves several of them.
+"""A layer of experts: a router, and the weights of all its experts in two tensors.
 
 The state dict speaks the checkpoint's names (`experts.{e}.gate_proj.weight`); in memory there are two tensors.
 """
@@ -12,9 +12,6 @@ from torch.nn import functional
 
 from envfarm.model.config import MiMoConfig
 from envfarm.model.router import Router, Routing
-
-_FEW_PAIRS = 16
-"""Up to so many (token, expert) pairs, fetching each pair's weights is faster than going expert by expert. A guess."""
 
 
 class Experts(nn.Module):
@@ -34,24 +31,12 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner, dtype=dtype, device=device))
 
     def forward(self, x_N_D: Tensor, routing: Routing) -> Tensor:
-        """Return the weighted sum of each token's experts, [N, D]."""
+        """Return the weighted sum of each token's experts, [N, D]; experts that nobody chose cost nothing."""
         tokens, chosen = routing.chosen_N_K.shape
-        by_pair = self._few if tokens * chosen <= _FEW_PAIRS else self._many
-        outputs_N_K_D = by_pair(x_N_D, routing.chosen_N_K.flatten()).view(tokens, chosen, -1)
-        weighted = outputs_N_K_D * routing.weights_N_K[..., None].to(outputs_N_K_D.dtype)
-        return weighted.sum(1).to(x_N_D.dtype)
-
-    def _few(self, x_N_D: Tensor, expert_P: Tensor) -> Tensor:
-        """Return the output of each (token, expert) pair, tokens first, by one product over fetched weights."""
-        x_P_D_1 = x_N_D.repeat_interleave(expert_P.shape[0] // x_N_D.shape[0], dim=0)[..., None]
-        inner = _gated((self.gate_up_proj[expert_P] @ x_P_D_1)[..., 0])
-        return (self.down_proj[expert_P] @ inner[..., None])[..., 0]
-
-    def _many(self, x_N_D: Tensor, expert_P: Tensor) -> Tensor:
-        """Return the same, expert by expert."""
+        expert_P = routing.chosen_N_K.flatten()
         order = expert_P.argsort(stable=True)
         counts: list[int] = expert_P.bincount(minlength=self.down_proj.shape[0]).tolist()
-        sorted_x = x_N_D[order // (expert_P.shape[0] // x_N_D.shape[0])]
+        sorted_x = x_N_D[order // chosen]
         outputs, start = [], 0
         for expert, count in enumerate(counts):
             if count:
@@ -59,7 +44,9 @@ class Experts(nn.Module):
                 inner = _gated(functional.linear(part, self.gate_up_proj[expert]))
                 outputs.append(functional.linear(inner, self.down_proj[expert]))
             start += count
-        return torch.cat(outputs)[order.argsort()]
+        outputs_N_K_D = torch.cat(outputs)[order.argsort()].view(tokens, chosen, -1)
+        weighted = outputs_N_K_D * routing.weights_N_K[..., None].to(outputs_N_K_D.dtype)
+        return weighted.sum(1).to(x_N_D.dtype)
 
     def _views(self, *, keep_vars: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield every expert's matrices by the checkpoint's names; they share memory with the stacked ones."""
