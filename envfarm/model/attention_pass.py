@@ -12,6 +12,9 @@ from envfarm.model.rotary import rotary_angles, turn
 from envfarm.model.sink_attention import attend
 from envfarm.model.window_blocks import WindowBlocks
 
+_MOST_BIASES = 1 << 24
+"""Above so many (query, key) pairs, queries go in slabs whose masks are made again in each layer: 64 MB of masks."""
+
 
 class AttentionPass:
     """What all layers of a kind share in one forward."""
@@ -42,8 +45,21 @@ class AttentionPass:
         is_alone = self._step is None or self._step.seen is None
         if is_alone and reach is not None and tokens > reach + 1:
             return self._blocks(q_B_H_T_C.dtype).attend(q_B_H_T_C, k_B_G_S_C, v_B_G_S_U, sink_H, scale)
-        bias = None if is_alone and self._layout.is_plain else self._bias(q_B_H_T_C.dtype)
-        return attend(q_B_H_T_C, k_B_G_S_C, v_B_G_S_U, sink_H, bias, scale)
+        if is_alone and self._layout.is_plain:
+            return attend(q_B_H_T_C, k_B_G_S_C, v_B_G_S_U, sink_H, None, scale)
+        slab = max(_MOST_BIASES // (k_B_G_S_C.shape[0] * k_B_G_S_C.shape[2]), 1)
+        if slab >= tokens:
+            return attend(q_B_H_T_C, k_B_G_S_C, v_B_G_S_U, sink_H, self._bias(q_B_H_T_C.dtype), scale)
+        parts = []
+        for start in range(0, tokens, slab):
+            queries = q_B_H_T_C[:, :, start : start + slab]
+            bias = visible_bias(self._layout.part(start, start + slab), self._keys, reach, q_B_H_T_C.dtype)
+            parts.append(attend(queries, k_B_G_S_C, v_B_G_S_U, sink_H, bias, scale))
+        return torch.cat(parts, dim=2)
+
+    @property
+    def _keys(self) -> Layout:
+        return self._layout if self._step is None or self._step.seen is None else self._step.seen
 
     @cached_property
     def _angles(self) -> tuple[Tensor, Tensor]:
@@ -51,8 +67,7 @@ class AttentionPass:
 
     def _bias(self, dtype: torch.dtype) -> Tensor:
         if not hasattr(self, "_made_bias"):
-            keys = self._layout if self._step is None or self._step.seen is None else self._step.seen
-            self._made_bias = visible_bias(self._layout, keys, self.shape.reach_tokens, dtype)
+            self._made_bias = visible_bias(self._layout, self._keys, self.shape.reach_tokens, dtype)
         return self._made_bias
 
     def _blocks(self, dtype: torch.dtype) -> WindowBlocks:

@@ -13,7 +13,8 @@ from envfarm.model.config import AttentionShape, LayerKind, MiMoConfig
 from envfarm.model.layout import PADDING, Layout
 
 GROWTH_TOKENS = 256
-"""Global layers grow by whole blocks of this many tokens, and at least by half. A guess."""
+"""Global layers grow by whole blocks of this many tokens. Growing copies a layer: once in 256 tokens, each of which
+reads the whole layer anyway."""
 
 
 class LayerCache:
@@ -72,10 +73,11 @@ class LayerCache:
         """Make room for rows of so many tokens; rings have all they need."""
         if self.shape.reach_tokens is not None or tokens <= self.slots:
             return
-        blocks = -(-max(tokens, self.slots + self.slots // 2) // GROWTH_TOKENS)
-        added = blocks * GROWTH_TOKENS - self.slots
+        added = -(-tokens // GROWTH_TOKENS) * GROWTH_TOKENS - self.slots
         self.positions_B_S = functional.pad(self.positions_B_S, (0, added), value=PADDING)
-        self._memory = [[functional.pad(part, (0, 0, 0, added)) for part in memory] for memory in self._memory]
+        for memory in self._memory:
+            for layer, part in enumerate(memory):
+                memory[layer] = functional.pad(part, (0, 0, 0, added))  # one by one: no second copy of all of them
 
     def forget_from(self, lengths_B: Tensor) -> None:
         """Forget every token at position `lengths_B` of its row or later, as if it had never come.

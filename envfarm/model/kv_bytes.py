@@ -35,11 +35,16 @@ class KeyValueBytes:
         return self.all_global / self.hybrid
 
 
-def key_value_bytes(config: MiMoConfig, tokens: int, *, number_bytes: int = BYTES_BF16) -> KeyValueBytes:
-    """Return what the main model's cache takes for one request of `tokens` tokens, at least 1."""
+def key_value_bytes(
+    config: MiMoConfig, tokens: int, *, number_bytes: int = BYTES_BF16, draft_slots: int = 0
+) -> KeyValueBytes:
+    """Return what the main model's cache takes for one request of `tokens` tokens, at least 1.
+
+    `draft_slots` is for tokens beyond the newest that may still be rejected.
+    """
     whole, window = config.attention(LayerKind.GLOBAL), config.attention(LayerKind.WINDOW)
     global_layers, window_layers = config.count_layers(LayerKind.GLOBAL), config.count_layers(LayerKind.WINDOW)
-    kept = min(tokens, (window.reach_tokens or 0) + 1)
+    kept = min(tokens, (window.reach_tokens or 0) + 1 + draft_slots)
     numbers = global_layers * tokens * _numbers(whole) + window_layers * kept * _numbers(window)
     return KeyValueBytes(
         tokens=tokens,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 PADDING = -1
+_NEVER = 1 << 62
 HIDDEN = -1e30
 """Added to the score of a key that may not be seen: finite, so that a token that sees nothing gets no NaN."""
 
@@ -51,16 +52,21 @@ class Layout:
 
     def first(self, tokens: int) -> "Layout":
         """Return the first tokens of each row."""
-        documents = None if self.documents_B_T is None else self.documents_B_T[:, :tokens]
-        return Layout(self.positions_B_T[:, :tokens], documents, self.is_plain)
+        part = self.part(0, tokens)
+        return Layout(part.positions_B_T, part.documents_B_T, self.is_plain)
+
+    def part(self, start: int, stop: int) -> "Layout":
+        """Return the tokens from `start` up to, not including, `stop` of each row."""
+        documents = None if self.documents_B_T is None else self.documents_B_T[:, start:stop]
+        return Layout(self.positions_B_T[:, start:stop], documents)
 
 
 def visible_bias(queries: Layout, keys: Layout, reach_tokens: int | None, dtype: torch.dtype) -> Tensor:
     """Return what to add to scores, [B, 1, T, S]: 0 where a query sees a key, `HIDDEN` elsewhere."""
-    distance = queries.positions_B_T[:, :, None] - keys.positions_B_T[:, None, :]
-    visible = (distance >= 0) & (keys.positions_B_T >= 0)[:, None, :]
+    query, key = queries.positions_B_T[:, :, None], keys.positions_B_T[:, None, :]
+    visible = torch.where(key < 0, _NEVER, key) <= query
     if reach_tokens is not None:
-        visible &= distance <= reach_tokens
+        visible &= key >= query - reach_tokens
     if queries.documents_B_T is not None and keys.documents_B_T is not None:
         visible &= queries.documents_B_T[:, :, None] == keys.documents_B_T[:, None, :]
-    return torch.zeros((), dtype=dtype, device=distance.device).masked_fill(~visible, HIDDEN)[:, None]
+    return torch.zeros((), dtype=dtype, device=key.device).masked_fill(~visible, HIDDEN)[:, None]

@@ -1,6 +1,9 @@
 """Caches: decoding with them gives what one pass gives, rejected tokens leave no trace, bytes equal the formula."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,20 +90,91 @@ def test_rejected_tokens_show_when_they_are_not_forgotten(small_config: Make, ma
     assert (first - second).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("draft_slots", [0, 3])
+def test_bytes_equal_the_formula(small_config: Make, draft_slots: int) -> None:
+    config: MiMoConfig = small_config(sliding_window=128)
+    cache = KeyValueCache(config, 1, draft_slots=draft_slots, dtype=torch.bfloat16)
+    for tokens in (GROWTH_TOKENS, 4_096, 32_768, 131_072):
+        layout = Layout(torch.arange(tokens - 5, tokens)[None])
+        for kind in LayerKind:
+            cache.main[kind].begin(layout)
+        expected = key_value_bytes(config, tokens, draft_slots=draft_slots)
+        assert cache.key_value_bytes == expected.hybrid
+        assert expected.all_global / cache.key_value_bytes == pytest.approx(expected.ratio)
+
+
+def test_growing_keeps_what_was_there(small_config: Make) -> None:
+    config: MiMoConfig = small_config()
+    cache = KeyValueCache(config, 1).main[LayerKind.GLOBAL]
+    keys, values = torch.randn(1, 10, 2, 24), torch.randn(1, 10, 2, 16)
+    cache.begin(Layout.plain(1, 10)).store(1, keys, values)
+    seen = cache.begin(Layout.following(torch.tensor([10]), 3 * GROWTH_TOKENS))
+    new = torch.randn(1, 3 * GROWTH_TOKENS, 2, 24), torch.randn(1, 3 * GROWTH_TOKENS, 2, 16)
+    for found, old, added in zip(seen.store(1, *new), (keys, values), new, strict=True):
+        assert torch.equal(found, torch.cat((old, added), dim=1).transpose(1, 2))
+
+
+def test_a_context_of_256_k_is_bounded(tmp_path: Path) -> None:
+    """A chunk and single tokens at the end of a full context: memory grows by the cache and a little."""
+    program = """
+import resource, sys, torch
+from pathlib import Path
+from envfarm.model.config import LayerKind, MiMoConfig
+from envfarm.model.key_value_cache import KeyValueCache
+from envfarm.model.kv_bytes import key_value_bytes
+from envfarm.model.layout import Layout
+from envfarm.model.mimo import MiMo, initialise
+torch.set_num_threads(1)
+config = MiMoConfig(
+    vocab_size=64, hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_attention_heads=2,
+    num_key_value_heads=1, head_dim=12, v_head_dim=8, swa_num_attention_heads=2, swa_num_key_value_heads=2,
+    swa_head_dim=12, swa_v_head_dim=8, hybrid_layer_pattern=(0, 1, 1), moe_layer_freq=(0, 1, 1),
+    n_routed_experts=4, num_experts_per_tok=2,
+)
+model = MiMo(config)
+initialise(model, 0)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with torch.no_grad():
+    model(torch.zeros(1, 300, dtype=torch.int64))
+    before, length = peak(), 262_144 - 516
+    cache = KeyValueCache(config, 1)
+    for kind in LayerKind:
+        shape = config.attention(kind)
+        step = cache.main[kind].begin(Layout.plain(1, length))
+        for layer in range(config.count_layers(kind)):
+            sizes = shape.head_dim, shape.v_head_dim
+            step.store(layer, *(torch.randn(1, length, shape.kv_heads, size) for size in sizes))
+    for tokens in (512, 1, 1, 1, 1):
+        layout = Layout.following(torch.tensor([length]), tokens)
+        hidden = model(torch.ones(1, tokens, dtype=torch.int64), layout, cache).hidden_B_T_D
+        length += tokens
+assert bool(hidden.isfinite().all())
+print(length, cache.key_value_bytes, key_value_bytes(config, length, number_bytes=4).hybrid, peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    length, live, formula, grown = map(int, done.stdout.split())
+    assert (length, live) == (262_144, formula)
+    # Without slabs the chunk's mask alone would have 512 MB.
+    assert grown < live + 250_000_000
+
+
 @torch.no_grad()
-def test_bytes_equal_the_formula(small_config: Make, make_model: Make) -> None:
+def test_slabs_of_queries_give_what_one_mask_gives(
+    small_config: Make, make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model(small_config())
-    cache = KeyValueCache(model.config, 1, dtype=torch.bfloat16)
-    assert (
-        cache.key_value_bytes
-        == key_value_bytes(model.config, 7).hybrid
-        - key_value_bytes(
-            MiMoConfig(**{**vars(model.config), "hybrid_layer_pattern": (0, 0), "moe_layer_freq": (0, 0)}), 7
-        ).hybrid
-    )
-    for tokens in (GROWTH_TOKENS, 4 * GROWTH_TOKENS, 16 * GROWTH_TOKENS):
-        cache.main[LayerKind.GLOBAL].reserve(tokens)
-        assert cache.key_value_bytes == key_value_bytes(model.config, tokens).hybrid
+    ids = draw_tokens(2, 40)
+    lengths = torch.tensor([17, 17])
+    found = []
+    for most in (1 << 24, 300):
+        monkeypatch.setattr("envfarm.model.attention_pass._MOST_BIASES", most)
+        cache = KeyValueCache(model.config, 2)
+        model(ids[:, :17], Layout.plain(2, 17), cache)
+        found.append(model(ids[:, 17:], Layout.following(lengths, 23), cache).hidden_B_T_D)
+        found.append(model(ids, Layout.packed(torch.arange(40)[None].expand(2, 40) // 15)).hidden_B_T_D)
+    torch.testing.assert_close(found[0], found[2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1], found[3], atol=1e-5, rtol=1e-5)
 
 
 def test_documents_are_refused(small_config: Make, make_model: Make) -> None:
