@@ -1,5 +1,6 @@
 """Our model and transformers' own, with the same random weights in float32: logits agree to 1e-5."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from envfarm.model.checkpoint_reader import load_model
 from envfarm.model.checkpoint_writer import write_checkpoint
 from envfarm.model.config import MiMoConfig
 from envfarm.model.key_value_cache import KeyValueCache
@@ -146,6 +148,38 @@ def test_their_loader_reads_what_we_write(
     assert all(name.startswith("model.mtp.") for name in told["unexpected_keys"])
     ids = draw_tokens(model, 2, 41)
     assert_same(model.lm_head(model(ids).hidden_B_T_D), theirs.eval()(ids).logits)
+
+
+@torch.no_grad()
+def test_their_loader_reads_our_fp8(tmp_path: Path, small_config: Make, make_model: Make, twin_config: Make) -> None:
+    """Whole tiles only: theirs divides rows by rows of scales, and so reads edge tiles wrongly."""
+    from transformers import MiMoV2FlashForCausalLM
+
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "moe_intermediate_size": 128,
+        "head_dim": 64,
+        "v_head_dim": 64,
+    }
+    window = {"swa_head_dim": 64, "swa_v_head_dim": 64, "partial_rotary_factor": 0.25}
+    written = make_model(small_config(**sizes, **window))
+    write_checkpoint(written, tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    config = twin_config(model.config)
+    stored = json.loads((tmp_path / "model/config.json").read_bytes())["quantization_config"]
+    config.quantization_config = {**stored, "dequantize": True}
+    theirs = MiMoV2FlashForCausalLM.from_pretrained(tmp_path / "model", config=config, dtype=torch.float32).eval()
+    ours = model.state_dict()
+    for name, tensor in theirs.state_dict().items():
+        if name in ours:
+            assert torch.equal(tensor.float(), ours[name]), name
+    assert not torch.equal(
+        ours["model.layers.1.self_attn.q_proj.weight"], written.state_dict()["model.layers.1.self_attn.q_proj.weight"]
+    )
+    ids = draw_tokens(model, 2, 41)
+    found, expected = model.lm_head(model(ids).hidden_B_T_D), theirs(ids).logits
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_gradients_agree(small_config: Make, make_model: Make, make_twin: Make) -> None:
