@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FACTORS = ("gate_proj", "up_proj", "down_proj")
-
 
 class FeedForward(nn.Module):
     """The dense layers' and MTP blocks' feed-forward."""
