@@ -4,9 +4,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MODEL_STAMP := $(VENV)/.installed-model
 SOURCES := envfarm task_miner verifiers tests bench
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test testmodel check bench format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,10 +15,13 @@ help: ## Show the targets.
 demo: $(STAMP) ## Mine a real library from the package index, grade a fix, no change and cheats.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
-test: $(STAMP) ## Run all tests.
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+test: $(STAMP) ## Run all tests but the model's.
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/model
 
-check: $(STAMP) ## Format, lint, contracts, types; build the wheel and try it in a clean environment.
+testmodel: $(MODEL_STAMP) ## Run the model's tests; installs torch, 5 GB with its libraries.
+	$(BIN)/python -m pytest -q tests/model
+
+check: $(MODEL_STAMP) ## Format, lint, contracts, types; build the wheel and try it in a clean environment.
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/lint-imports --no-logo
@@ -39,3 +43,7 @@ clean: ## Remove the virtual environment and caches of the checkout.
 $(STAMP): pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(VENV)
 	@touch $@
+
+$(MODEL_STAMP): pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh $(VENV) model
+	@touch $@ $(STAMP)

@@ -9,6 +9,7 @@
     │   ├── RecordError           a record is malformed, or of a version this release does not know
     │   ├── TaskError             a task folder is damaged or refused; names the file
     │   ├── RepositoryError       the repository cannot be read, or holds nothing to mine
+    │   ├── CheckpointError       a model's config or weights are damaged, incomplete, or of an unknown kind
     │   ├── OutputFolderError     the output folder is not ours, or cannot be written
     │   └── MissingToolError      a program or kernel feature is missing; says what to install
     └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
@@ -63,6 +64,10 @@ class TaskError(UserError):
 
 class RepositoryError(UserError):
     """A repository cannot be read, or holds nothing that could be mined."""
+
+
+class CheckpointError(UserError):
+    """A model's config or weights are damaged, incomplete, or of an architecture we do not read; names the thing."""
 
 
 class OutputFolderError(UserError):

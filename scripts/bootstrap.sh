@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes the virtual environment, and installs git and bubblewrap where that is possible without asking.
+# A second word, "model", installs torch and what the model's tests need as well.
 set -euo pipefail
 venv=$1
+with=${2:-}
 cd "$(dirname "$0")/.."
 
 as_root() {
@@ -41,4 +43,4 @@ if ! command -v uv >/dev/null && [ ! -x "$venv/bin/uv" ]; then
     "$venv/bin/python" -m pip install --quiet uv
 fi
 uv=$(command -v uv || echo "$venv/bin/uv")
-"$uv" pip install --quiet --python "$venv/bin/python" --editable . --group dev
+"$uv" pip install --quiet --python "$venv/bin/python" --editable ".${with:+[$with]}" --group "${with:-dev}"

@@ -34,7 +34,14 @@ def main() -> None:
     programs = Path(str(envfarm_verifiers.__file__)).parent / "box_programs"
     check("the box programs are in the wheel", holds=(programs / "launch.py").is_file())
     command = Path(sys.executable).with_name("envfarm")
-    for words in (["--help"], ["mine", "--help"], ["grade", "--help"], ["ledger", "--help"], ["doctor", "--json"]):
+    for words in (
+        ["--help"],
+        ["mine", "--help"],
+        ["grade", "--help"],
+        ["ledger", "--help"],
+        ["model", "--help"],
+        ["doctor", "--json"],
+    ):
         done = subprocess.run([command, *words], capture_output=True, text=True, check=False)
         good = done.returncode == 0 or words[0] == "doctor"
         check(f"envfarm {' '.join(words)}", holds=good and "Traceback" not in done.stderr)
