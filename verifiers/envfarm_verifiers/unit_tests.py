@@ -62,7 +62,7 @@ class UnitTestsVerifier:
         """What this verifier declares of itself."""
         return VerifierInfo(
             name="unit_tests",
-            version="2",
+            version="3",
             needs=frozenset({"sandbox"}),
             config_schema=_CONFIG_SCHEMA,
             budget_seconds=900.0,
