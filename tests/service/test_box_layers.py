@@ -308,6 +308,30 @@ def test_who_tells_the_report_and_is_not_the_runner_is_named(who: str, tiny_task
     assert any(name.startswith("caller:") for name in names), (names, printed[-2000:])
 
 
+HANDLERS = """
+import asyncio, functools, signal
+def mine(number, frame): pass
+{0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("signal.signal(signal.SIGUSR1, mine)", ["signal:10"]),
+        ("signal.signal(signal.SIGUSR1, functools.partial(mine)); signal.signal(signal.SIGUSR2, print)", [10, 12]),
+        ("signal.signal(signal.SIGUSR1, signal.SIG_IGN)", []),
+        ("signal.signal(signal.SIGTERM, signal.default_int_handler)", []),
+        ("asyncio.run(asyncio.sleep(0))", []),
+    ],
+)
+def test_who_handles_signals_is_named(code: str, named: list[str | int], tiny_task: "TinyTask") -> None:
+    files = {"src/tiny/__init__.py": HANDLERS.format(code), "tests/test_one.py": "import tiny\ndef test_one(): pass\n"}
+    records, _, printed = run_job(tiny_task, files, watch=True, sources=TEST_CODE)
+    names = [record["name"] for record in of_kind(records, "changed")]
+    assert names == [name if isinstance(name, str) else f"signal:{name}" for name in named], printed[-2000:]
+
+
 def test_who_finds_a_pipe_can_say_with_it_what_its_owner_says_and_no_more() -> None:
     reading, writing = os.pipe()
     pipes = load_program("record_pipe")

@@ -44,7 +44,9 @@ MOST_TOLD = 120
 INDIRECT, DIRECT, OUTSIDE_IMPORTS = range(3)
 """Whose event counts: that of the innermost frame of the workspace, of the very caller, of the caller but at import."""
 _RUNNER = frozenset(("pytest", "_pytest", "pluggy", "unittest"))
-_OWN = "report_plugin record_pipe session_record callers audit_hook snapshot ask place_files path_owners launch"
+_OWN = (
+    "report_plugin record_pipe session_record callers handlers audit_hook snapshot ask place_files path_owners launch"
+)
 _INSIDE = frozenset(("_pytest", "pluggy", "report_plugin", "record_pipe", "session_record", "audit_hook"))
 """Whose names as texts in submitted source count as an import."""
 _WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

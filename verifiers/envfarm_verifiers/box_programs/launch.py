@@ -177,7 +177,7 @@ def start_report(job):
     Nothing of the workspace was imported yet.
     """
     names = ["record_pipe", "session_record", "report_plugin"]
-    names += ["place_files", "path_owners", "audit_hook", "snapshot", "callers"] if job.get("watch") else []
+    names += ["place_files", "path_owners", "audit_hook", "snapshot", "callers", "handlers"] if job.get("watch") else []
     own = load_own(names + (["ask"] if job.get("asks") else []))
     pipes, record, plugin = own["record_pipe"], own["session_record"], own["report_plugin"]
     new_pipe = pipes.open_report(pipes.move_descriptor(int(os.environ.pop("ENVFARM_REPORT_FD"))), job.pop("nonce"))
@@ -193,7 +193,9 @@ def start_report(job):
         sources = job.get("sources") or ()
         watch["snapshot"] = own["snapshot"].Checks(own["snapshot"].Snapshot(own), new_pipe("changed"))
         files = plugin.Reporter.end.__code__.co_filename, start_report.__code__.co_filename
-        watch["unexpected"] = own["callers"].make_caller_check(*files, own["path_owners"].Paths(sources))
+        paths = own["path_owners"].Paths(sources)
+        watch["unexpected"] = own["callers"].make_caller_check(*files, paths)
+        watch["handled"] = own["handlers"].make_handler_check(paths)
         own["audit_hook"].install(pipes.for_threads(new_pipe, "audit"), current, sources)
     tell = record.keep_session(new_pipe(*record.KINDS), running, job.get("stop_ids") or (), **watch)
     return plugin.Reporter(job, tell), new_pipe("problem")

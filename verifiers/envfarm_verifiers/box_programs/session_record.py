@@ -18,7 +18,7 @@ KINDS = ("collected", "collect_error", "collect_skip", "begin", "test", "changed
 _STEPS = ("registered", "items", "uncollected", "begin", "raised", "reported", "finished", "end")
 
 
-def keep_session(write, running, stop_ids=(), snapshot=None, unexpected=None):
+def keep_session(write, running, stop_ids=(), snapshot=None, unexpected=None, handled=None):
     """Return the function that is told of events, as (step, argument, ...).
 
     Args:
@@ -26,19 +26,22 @@ def keep_session(write, running, stop_ids=(), snapshot=None, unexpected=None):
         running: A list whose one entry is kept the id of the running test; empty between tests.
         stop_ids: Tests without whose passing the session need not go on.
         snapshot: Compares the runner with what it was; None where the run is not watched.
+        handled: Returns the signals that submitted code newly handles; None as above.
         unexpected: Returns, given a step and the frame that told of it, who it is where nobody expects it; or None.
     """
     session = _Session(write, running, frozenset(stop_ids), snapshot)
-    kept = _keep(session, write, unexpected)
+    kept = _keep(session, write, unexpected, handled)
     next(kept)
     return kept.send
 
 
-def _keep(session, write, unexpected, frame_at=sys._getframe):  # noqa: SLF001 -- the one way to know who tells
+def _keep(session, write, unexpected, handled, frame_at=sys._getframe):  # noqa: SLF001 -- the one way to know who tells
     steps = {name: getattr(session, name) for name in _STEPS}
     told, named = None, set()
     while True:
         event = yield told
+        for number in handled() if handled is not None else ():
+            write({"kind": "changed", "name": "signal:{}".format(number), "how": "handled"})
         asked = unexpected is not None and (event[0] in ("items", "end") or event[0:3:2] == ("raised", "call"))
         who = unexpected(event[0], frame_at(1)) if asked else None
         if who is not None and who not in named:
