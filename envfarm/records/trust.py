@@ -44,6 +44,8 @@ class ValueCheck(Part, frozen=True, kw_only=True):
     operator: Operator
     expected: tuple[str, ...]
     """Python literals. Where the check has tokens, token `n` stands for number ``n - first_token``; else one."""
+    known: bool = False
+    """Whether the base's own tests tell what is expected: a value all the same has to go out, and is no secret."""
     first_token: int | None = None
     edits: tuple[Edit, ...]
 

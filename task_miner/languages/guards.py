@@ -40,6 +40,7 @@ class ProposedCheck:
         line: Line of the (first) comparison.
         operator: How the value and what is expected are compared.
         expected: Python literals: one, or with `tokens` one for each token, in the order of the file.
+        known: Whether the base's own tests tell what is expected: who has read them needs no other way to it.
         tokens: Whether the box names the expected value by a token.
         splices: The alteration, in the order of the file.
     """
@@ -48,6 +49,7 @@ class ProposedCheck:
     line: int
     operator: Operator
     expected: tuple[str, ...]
+    known: bool = False
     tokens: bool
     splices: tuple[Splice, ...]
 
@@ -75,6 +77,7 @@ class ProposedCheck:
             line=self.line,
             operator=self.operator,
             expected=self.expected,
+            known=self.known,
             first_token=first_token if self.tokens else None,
             edits=self.edits(number, first_token),
         )

@@ -70,8 +70,7 @@ def _parameter_columns(decorator: ast.expr, parametrize: Collection[str]) -> Col
         return []
     given = {keyword.arg or "": keyword.value for keyword in decorator.keywords}
     given.update(zip(_NAMES_AND_VALUES, decorator.args, strict=False))
-    ids = given.get("ids", ast.List(elts=[]))
-    if "indirect" in given or "" in given or not isinstance(ids, ast.List | ast.Tuple):
+    if "indirect" in given or "" in given:
         return []
     names, alone = _names(given.get("argnames"))
     values = given.get("argvalues")

@@ -29,7 +29,7 @@ class _Use:
 
 
 def propose_checks(source: Source, function: Function, bindings: Mapping[str, Binding]) -> tuple[ProposedCheck, ...]:
-    """Return the checks of a function whose expected values a patch adds and that can stay outside."""
+    """Return the checks of a function whose expected values can stay outside; those that the base tells are known."""
     comparisons = find_comparisons(source, function)
     made: list[ProposedCheck] = []
     asked: set[int] = set()
@@ -52,7 +52,7 @@ def propose_checks(source: Source, function: Function, bindings: Mapping[str, Bi
 def _plain_check(source: Source, comparison: Comparison) -> ProposedCheck | None:
     for actual, expected in comparison.pairs:
         text = literal_text(expected)
-        if text is None or not source.is_new(expected) or not _can_move(actual):
+        if text is None or not _can_move(actual):
             continue
         if comparison.identity and text != "None":
             continue
@@ -61,6 +61,7 @@ def _plain_check(source: Source, comparison: Comparison) -> ProposedCheck | None
             line=comparison.line,
             operator=comparison.operator,
             expected=(text,),
+            known=not source.is_new(expected),
             tokens=False,
             splices=_asking(source, comparison, actual, ""),
         )
@@ -124,7 +125,7 @@ def _token_check(source: Source, binding: Binding, uses: list[_Use]) -> Proposed
     operators = {use.comparison.operator for use in uses}
     if not expected or len(expected) != len(texts) or not binding.complete or len(operators) != 1:
         return None
-    if not any(source.is_new(cell) for cell in binding.cells) or not all(_can_move(use.actual) for use in uses):
+    if not all(_can_move(use.actual) for use in uses):
         return None
     splices: list[Splice] = []
     for token, cell in enumerate(binding.cells):
@@ -138,6 +139,7 @@ def _token_check(source: Source, binding: Binding, uses: list[_Use]) -> Proposed
         line=uses[0].comparison.line,
         operator=operators.pop(),
         expected=expected,
+        known=not any(source.is_new(cell) for cell in binding.cells),
         tokens=True,
         splices=tuple(sorted(splices, key=lambda splice: splice.start)),
     )

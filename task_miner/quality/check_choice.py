@@ -55,10 +55,10 @@ def _holds(check: ValueCheck, names: Sequence[str], answers: Answers) -> bool:
 
 
 def is_protected_by_values(test: ProtectedTest, base: Answers) -> bool:
-    """Say whether each deciding test has a check that the base gets wrong, or does not come to."""
+    """Say whether each deciding test has a check of a secret value that the base gets wrong, or does not come to."""
     checks = {check.number: check for check in test.checks}
     for name in test.fail_to_pass:
-        numbers = test.asked.get(name, ())
+        numbers = [number for number in test.asked.get(name, ()) if not checks[number].known]
         wrong = [n for n in numbers if judge_answers(checks[n], base.by_check.get((name, n), ())) != ""]
         if not wrong:
             return False
