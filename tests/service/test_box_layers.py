@@ -419,6 +419,23 @@ def asks_of(records: Records) -> Records:
     return of_kind(records, "ask")
 
 
+SETS = """
+import pytest
+@pytest.mark.parametrize(("value", "expected"), [(1, "one"), ("x", "two"), pytest.param(3, "three", id="third")])
+def test_sets(value, expected): pass
+"""
+
+
+def test_ids_of_a_small_run_tell_no_values(tiny_task: "TinyTask") -> None:
+    ids = {}
+    for light in (False, True):
+        records, status, printed = run_job(tiny_task, {"tests/test_sets.py": SETS}, light=light)
+        assert status == 0, printed[-2000:]
+        ids[light] = [record["id"].partition("::")[2] for record in of_kind(records, "collected")]
+    assert ids[False] == ["test_sets[1-one]", "test_sets[x-two]", "test_sets[third]"]
+    assert ids[True] == ["test_sets[value-expected0]", "test_sets[value-expected1]", "test_sets[third]"]
+
+
 PATCHED_WRITER = """
 import json, os, time
 

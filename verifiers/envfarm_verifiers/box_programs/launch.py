@@ -10,7 +10,7 @@ is hidden from `gc.get_objects`: submitted code that looks for them has to look 
 
 Keys of the job that may be absent: ``place`` is a job of `place_files.py`, done before anything else; ``watch``
 switches audit hook and snapshot on, with ``sources`` as the patterns of test code; ``asks`` lets altered tests ask;
-``light`` leaves out what a few plain tests do not need.
+``light`` leaves out what a few plain tests do not need, and names parameter sets by their place.
 
 Covered: the runner, its plug-ins and the report come from the environment and from here, not from the workspace.
 Not covered: code under test runs in this very process, and can do to it whatever Python allows.
@@ -235,11 +235,12 @@ def main():
             sys.path.append(place)
     os.chdir(WORKSPACE)
     sys.argv[:] = ["pytest"]
+    import pytest
+
+    pytest.hookimpl(tryfirst=True)(type(reporter).pytest_make_parametrize_id)
     if hasattr(gc, "freeze"):
         gc.freeze()
     gc.enable()
-    import pytest
-
     try:
         status = int(pytest.main(build_arguments(job, failed), plugins=[reporter]))
     except SystemExit as error:

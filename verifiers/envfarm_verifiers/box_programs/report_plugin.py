@@ -38,6 +38,7 @@ class Reporter:
         self.seed = job.get("order_seed")
         self.only = frozenset(job.get("only_ids") or ())
         self.definitions = frozenset(job.get("only_definitions") or ())
+        self.neutral = bool(job.get("light"))
         self.owner = os.getpid()
         self.session = None
 
@@ -51,6 +52,10 @@ class Reporter:
     def pytest_plugin_registered(self, plugin, manager):
         """Let the snapshot see who implements hooks before anything of the workspace can."""
         self.tell(("registered", manager))
+
+    def pytest_make_parametrize_id(self, config, val, argname):
+        """Name parameter sets by their place in a small run: an id made of values would tell what was altered."""
+        return argname if self.neutral else None
 
     def pytest_collection_modifyitems(self, session, config, items):
         """Select and shuffle: files, then classes in files, then functions in classes."""
