@@ -66,6 +66,9 @@ async def regrade(
             oracle = Submission(task_id=name, kind=SubmissionKind.ORACLE)
             verdict = await grade(package, oracle, provider=boxes, image=images[name])
             rewards[name].append(verdict.reward)
+            for part in verdict.components if verdict.reward == 0 else ():
+                if part.value < 1.0 and part.evidence.get("role") != "note":
+                    print(f"{name}: {part.name}: {part.rationale}", flush=True)
     return rewards
 
 
