@@ -5,7 +5,8 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -33,6 +34,12 @@ def try_with(agents: ModuleType, kind: str, use: Callable[[AgentClient], Awaitab
                 await use(client)
 
     anyio.run(run)
+
+
+@asynccontextmanager
+async def within_a_minute() -> AsyncIterator[None]:
+    with anyio.fail_after(60):
+        yield
 
 
 def kept(end: JobEnd, descriptor: int = 1) -> bytes:
@@ -389,7 +396,7 @@ def test_a_cut_connection_loses_nothing(agents: ModuleType, socket_kind: str) ->
     data = os.urandom(3_000_000)
 
     async def use() -> None:
-        async with agents.hold(socket_kind) as (client, _):
+        async with within_a_minute(), agents.hold(socket_kind) as (client, _):
 
             async def cut() -> None:
                 for _ in range(20):
@@ -420,7 +427,7 @@ def test_an_agent_that_is_killed_is_lost_and_leaves_nothing(agents: ModuleType, 
     marker = agents.new_marker()
 
     async def use() -> None:
-        async with agents.hold(kind, lease_seconds=3) as (client, agent):
+        async with within_a_minute(), agents.hold(kind, lease_seconds=3) as (client, agent):
 
             async def kill() -> None:
                 while len(agents.living(marker)) < 2:

@@ -184,7 +184,7 @@ def launch(kind: str, *options: str) -> Iterator[Running]:
     if kind.endswith("first-process"):
         if shutil.which("bwrap") is None:
             pytest.skip("bubblewrap is missing: apt-get install bubblewrap")
-        words = ["bwrap", "--unshare-pid", "--as-pid-1", "--dev-bind", "/", "/", "--proc", "/proc", "--", *words]
+        words = ["bwrap", "--unshare-pid", "--as-pid-1", "--die-with-parent", "--dev-bind", "/", "/", "--proc", "/proc", "--", *words]
     by_path = kind.endswith(("unix", "first-process", "relay"))
     place = ["--unix", str(path)] if by_path else ["--stdio"] if kind.endswith("stdio") else ["--tcp", "127.0.0.1:0"]
     process = subprocess.Popen(

@@ -103,8 +103,10 @@ static bool value_is_right(uint8_t tag, struct span value, uint64_t *number) {
             return false;
         return memchr(value.at, 0, value.size) == NULL;
     case FIELD_ARGUMENT:
-        return memchr(value.at, 0, value.size) == NULL;
+        return value.size == 0 || memchr(value.at, 0, value.size) == NULL;
     case FIELD_VARIABLE:
+        if (value.size == 0 || value.at[0] == '=')
+            return false;
         return memchr(value.at, 0, value.size) == NULL && memchr(value.at, '=', value.size) != NULL;
     default:
         return true;
