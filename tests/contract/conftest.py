@@ -22,9 +22,12 @@ def load_data(name: str) -> ModuleType:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give tests that ask for an agent's kind all of them, or those that can be reached again."""
+    """Give tests that ask for an agent's kind all of them, or those that the name says."""
     agents = load_data("agents")
-    for name, kinds in (("kind", agents.KINDS), ("socket_kind", agents.SOCKET_KINDS)):
+    direct = tuple(kind for kind in agents.KINDS if not kind.endswith("relay"))
+    children = tuple(kind for kind in direct if not kind.endswith("first-process"))  # others are bubblewrap's
+    every = {"kind": agents.KINDS, "socket_kind": agents.SOCKET_KINDS, "direct_kind": direct, "child_kind": children}
+    for name, kinds in every.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, kinds)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -69,14 +69,14 @@ class Running:
     process: "subprocess.Popen[bytes]"
     path: Path | None = None
     port: int = 0
+    streams: list[socket.socket] = field(default_factory=list)
 
     def connect(self) -> socket.socket:
         """Return a new connection."""
-        if self.path is not None:
-            stream = socket.socket(socket.AF_UNIX)
-            stream.connect(str(self.path))
-            return stream
-        return socket.create_connection(("127.0.0.1", self.port))
+        stream = socket.socket(socket.AF_INET if self.path is None else socket.AF_UNIX)
+        self.streams.append(stream)
+        stream.connect(("127.0.0.1", self.port) if self.path is None else str(self.path))
+        return stream
 
     def road(self) -> Road:
         """Return the road for the client."""
@@ -203,6 +203,8 @@ def launch(kind: str, *options: str) -> Iterator[Running]:
             agent.port = int(process.stdout.readline().split()[2])
         yield agent
     finally:
+        for stream in agent.streams:
+            stream.close()
         for end in (process.stdin, process.stdout):
             if end is not None:
                 end.close()
