@@ -56,7 +56,9 @@ def test_of_many_racing_claims_exactly_one_wins(agents: ModuleType, socket_kind:
             answers: list[tuple[str, Status, str]] = []
             barrier = threading.Barrier(len(peers))
 
-            def race(number: int, peers: list[object] = peers, answers: list[tuple[str, Status, str]] = answers) -> None:
+            def race(
+                number: int, peers: list[object] = peers, answers: list[tuple[str, Status, str]] = answers
+            ) -> None:
                 barrier.wait()  # noqa: B023 -- of this round
                 answer = peers[number].bind(f"claim {number}", bytes([number]) * 32)  # type: ignore[attr-defined]
                 told = Fields(answer.fields).text(Tag.CLAIM)
@@ -69,9 +71,7 @@ def test_of_many_racing_claims_exactly_one_wins(agents: ModuleType, socket_kind:
                 thread.join()
             winners = [name for name, status, _ in answers if status == Status.OK]
             assert len(winners) == 1
-            assert {(status, told) for _, status, told in answers if status != Status.OK} == {
-                (Status.HELD, winners[0])
-            }
+            assert {(status, told) for _, status, told in answers if status != Status.OK} == {(Status.HELD, winners[0])}
 
 
 def test_a_lease_that_is_not_renewed_ends_everything(agents: ModuleType, direct_kind: str) -> None:
@@ -153,11 +153,22 @@ def test_the_end_of_standard_input_ends_everything(agents: ModuleType) -> None:
 
 def test_usage_is_told(agents: ModuleType) -> None:
     for kind in ("c-unix", "python-unix"):
-        for words in ([], ["--unix"], ["--stdio", "--tcp", "127.0.0.1:0"], ["--what"], ["--unix", "/a", "--unclaimed-seconds", "x"]):
+        for words in (
+            [],
+            ["--unix"],
+            ["--stdio", "--tcp", "127.0.0.1:0"],
+            ["--what"],
+            ["--unix", "/a", "--unclaimed-seconds", "x"],
+        ):
             done = subprocess.run([*agents.words_of(kind), *words], capture_output=True, check=False)
             assert (done.returncode, done.stdout) == (BAD_USAGE, b"")
             assert b"usage" in done.stderr
-        for words in (["--unix", "/no/such/folder/socket"], ["--tcp", "nonsense"], ["--tcp", "192.0.2.1:1"], ["--relay", "/no/socket"]):
+        for words in (
+            ["--unix", "/no/such/folder/socket"],
+            ["--tcp", "nonsense"],
+            ["--tcp", "192.0.2.1:1"],
+            ["--relay", "/no/socket"],
+        ):
             done = subprocess.run([*agents.words_of(kind), *words], capture_output=True, check=False)
             assert (done.returncode, done.stderr.count(b"\n")) == (CANNOT_LISTEN, 1)
 
@@ -187,7 +198,7 @@ def test_another_agent_at_the_same_place_is_not_taken_for_the_first(agents: Modu
         with agents.launch("c-unix") as first, agents.launch("c-unix") as second:
             async with open_agent(first.road(), claim) as client:
                 agents.bound_peer(second)
-                os.rename(second.path, first.path)
+                second.path.rename(first.path)
                 first.process.kill()
                 with anyio.fail_after(15), pytest.raises(SandboxLostError, match="another one"):
                     await run_job(client, JobSpec(argv=["/bin/sleep", "30"]))

@@ -270,7 +270,7 @@ def test_signals_reach_the_program_or_its_tree(agents: ModuleType, kind: str) ->
             end = await job.wait()
             assert (end.exit_code, kept(end)) == (7, b"ready\ngot\n")
         async with start_job(client, shell("(setsid sleep $1 &); sleep $1", marker)) as job:
-            while len(agents.living(marker)) < 2:
+            while len(agents.living(marker)) < 2:  # noqa: ASYNC110 -- processes tell no event
                 await anyio.sleep(0.01)
             await job.send_signal(signal.SIGTERM, whole_tree=True)
             assert (await job.wait()).signal == signal.SIGTERM
@@ -343,7 +343,7 @@ def test_use_is_told_for_the_whole_tree(agents: ModuleType, kind: str) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass\nx = bytearray(b'x') * 100_000_000"
 
     async def use(client: AgentClient) -> None:
-        end = await run_job(client, shell("sh -c 'python3 -c \"$1\"; true' sh \"$1\"; true", burn))
+        end = await run_job(client, shell('sh -c \'python3 -c "$1"; true\' sh "$1"; true', burn))
         assert 0.3 <= end.cpu_seconds < 5
         assert 100_000_000 <= end.peak_memory_bytes < 200_000_000
         assert end.wall_seconds >= 0.3
@@ -430,7 +430,7 @@ def test_an_agent_that_is_killed_is_lost_and_leaves_nothing(agents: ModuleType, 
         async with within_a_minute(), agents.hold(kind, lease_seconds=3) as (client, agent):
 
             async def kill() -> None:
-                while len(agents.living(marker)) < 2:
+                while len(agents.living(marker)) < 2:  # noqa: ASYNC110 -- processes tell no event
                     await anyio.sleep(0.01)
                 agent.process.kill()
 

@@ -205,9 +205,7 @@ def test_strangers_crowd_nobody_out(agent: "Running", agents: ModuleType) -> Non
     lives(agents, agent)
 
 
-def test_fields_that_break_a_request_are_refused_and_the_connection_lives(
-    agent: "Running", agents: ModuleType
-) -> None:
+def test_fields_that_break_a_request_are_refused_and_the_connection_lives(agent: "Running", agents: ModuleType) -> None:
     peer = agents.bound_peer(agent)
     job, path, true = (Tag.JOB, "j"), (Tag.PATH, "/tmp"), (Tag.ARGUMENT, "/bin/true")  # noqa: S108
     stream = struct.Struct(">QQQ").pack
@@ -277,7 +275,7 @@ def test_noise_never_ends_the_agent(agent: "Running", agents: ModuleType) -> Non
 def test_who_does_not_read_answers_cannot_make_the_agent_hold_them_all(agent: "Running", agents: ModuleType) -> None:
     peer = agents.bound_peer(agent)
     assert peer.keeps is not None
-    peer.keeps.setblocking(False)
+    peer.keeps.setblocking(False)  # noqa: FBT003 -- positional only
     ask = [(Tag.PATH, agents.__file__), (Tag.OFFSET, 0), (Tag.LENGTH, 1 << 20)]
     sent = 0
     with pytest.raises(BlockingIOError):  # noqa: PT012 -- sends until the agent takes no more

@@ -138,7 +138,9 @@ class Peer:
             while view:
                 view = view[os.write(self._write_fd, view) :]
 
-    def joining(self, claim: str = "test", key: bytes = KEY, lease_ms: int = 60_000) -> list[tuple[int, bytes | str | int]]:
+    def joining(
+        self, claim: str = "test", key: bytes = KEY, lease_ms: int = 60_000
+    ) -> list[tuple[int, bytes | str | int]]:
         """Return the fields of BIND, and take on the keys that follow from them."""
         nonce = Fields(self.hello.fields).data(Tag.NONCE)
         self.keys = derive_keys(key, agent_nonce=nonce, client_nonce=self.nonce, claim=claim)
@@ -184,7 +186,19 @@ def launch(kind: str, *options: str) -> Iterator[Running]:
     if kind.endswith("first-process"):
         if shutil.which("bwrap") is None:
             pytest.skip("bubblewrap is missing: apt-get install bubblewrap")
-        words = ["bwrap", "--unshare-pid", "--as-pid-1", "--die-with-parent", "--dev-bind", "/", "/", "--proc", "/proc", "--", *words]
+        words = [
+            "bwrap",
+            "--unshare-pid",
+            "--as-pid-1",
+            "--die-with-parent",
+            "--dev-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--",
+            *words,
+        ]
     by_path = kind.endswith(("unix", "first-process", "relay"))
     place = ["--unix", str(path)] if by_path else ["--stdio"] if kind.endswith("stdio") else ["--tcp", "127.0.0.1:0"]
     process = subprocess.Popen(

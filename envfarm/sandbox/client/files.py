@@ -221,9 +221,7 @@ async def download(
             return
 
 
-async def get(
-    client: AgentClient, path: PurePosixPath, *, limit_bytes: int, acting: Acting | None = None
-) -> bytes:
+async def get(client: AgentClient, path: PurePosixPath, *, limit_bytes: int, acting: Acting | None = None) -> bytes:
     """Return the content of a regular file; see `download`."""
     return b"".join([chunk async for chunk in download(client, path, limit_bytes=limit_bytes, acting=acting)])
 

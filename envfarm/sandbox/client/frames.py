@@ -141,7 +141,7 @@ Value = bytes | str | int
 
 def encode_fields(fields: Iterable[tuple[int, Value]]) -> bytes:
     """Return fields as they stand in a frame; integers have 8 bytes."""
-    parts = []
+    parts: list[bytes] = []
     for tag, value in fields:
         if isinstance(value, int):
             data = _NUMBER.pack(value)
@@ -231,7 +231,7 @@ class Frame:
         return bool(self.flags & TAGGED) and compare_digest(self.tag, digest(key, self.covered, "sha256"))
 
 
-def encode_frame(  # noqa: PLR0913 -- these are what a frame has
+def encode_frame(
     kind: int,
     fields: bytes = b"",
     bulk: bytes = b"",
@@ -273,17 +273,19 @@ class FrameReader:
                 if len(view) - at < size:
                     break
                 bulk, end = at + HEADER_SIZE + fields_size, at + size
-                frames.append(Frame(
-                    kind=kind,
-                    flags=flags,
-                    status=status,
-                    request=request,
-                    counter=counter,
-                    fields=bytes(view[at + HEADER_SIZE : bulk]),
-                    bulk=bytes(view[bulk : end - tag_size]),
-                    tag=bytes(view[end - tag_size : end]),
-                    covered=bytes(view[at:bulk]),
-                ))
+                frames.append(
+                    Frame(
+                        kind=kind,
+                        flags=flags,
+                        status=status,
+                        request=request,
+                        counter=counter,
+                        fields=bytes(view[at + HEADER_SIZE : bulk]),
+                        bulk=bytes(view[bulk : end - tag_size]),
+                        tag=bytes(view[end - tag_size : end]),
+                        covered=bytes(view[at:bulk]),
+                    )
+                )
                 at += size
         del self._data[:at]
         return frames

@@ -20,6 +20,7 @@ _READ_BYTES = 1 << 20
 _INLINE_BYTES = 1 << 18
 _WAIT_MS = 600_000
 _KILL_SECONDS = 10.0
+_ROOT = PurePosixPath("/")
 
 
 class Stage(IntEnum):
@@ -67,7 +68,7 @@ class JobSpec:
     """
 
     argv: Sequence[str]
-    cwd: PurePosixPath = PurePosixPath("/")
+    cwd: PurePosixPath = _ROOT
     env: Mapping[str, str] = field(default_factory=dict)
     identity: Identity | None = None
     timeout_seconds: float | None = None
@@ -257,7 +258,7 @@ async def start_job(client: AgentClient, spec: JobSpec, *, stdin_open: bool = Fa
         yield job
     finally:
         if not job.ended:
-            await _kill(client, job)
+            await _kill(job)
         _forget(client, job)
 
 
@@ -281,7 +282,7 @@ async def run_job(client: AgentClient, spec: JobSpec, *, stdin: bytes = b"") -> 
         return await _finish(job, await client.ask(Kind.START, start))
     finally:
         if not job.ended:
-            await _kill(client, job)
+            await _kill(job)
         _forget(client, job)
 
 
@@ -304,7 +305,7 @@ async def _run_with_input(client: AgentClient, job: Job, start: bytes, rest: byt
     return await _finish(job, reply)
 
 
-async def _kill(client: AgentClient, job: Job) -> None:
+async def _kill(job: Job) -> None:
     """Kill the job's tree and wait, for a while, until it is gone."""
     with anyio.CancelScope(shield=True), anyio.move_on_after(_KILL_SECONDS), suppress(BoundaryError, OSError):
         await job.send_signal(signals.SIGKILL, whole_tree=True)

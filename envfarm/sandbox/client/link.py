@@ -114,9 +114,7 @@ class Link:
         for request, kind, fields, bulk in self._queue:
             if size >= _BATCH_BYTES:
                 break
-            parts.append(
-                encode_frame(kind, fields, bulk, request=request, key=self._keys.to_agent, counter=self._sent)
-            )
+            parts.append(encode_frame(kind, fields, bulk, request=request, key=self._keys.to_agent, counter=self._sent))
             self._sent += 1
             size += len(parts[-1])
             taken += 1

@@ -30,7 +30,7 @@ class BoxSettings:
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     identity: Identity | None = None
     bounds_by_agent: bool = False
 

@@ -14,8 +14,9 @@ import system
 import wire
 from connection import CONNECTIONS_MOST, STRANGER_MS, Connection, Loop
 from files import Files
-from jobs import LOWEST, Table
+from jobs import LOWEST
 from session import Claim
+from table import Table
 
 ENDED, BAD_USAGE, CANNOT_LISTEN, LEASE_EXPIRED, UNCLAIMED, TERMINATED, CUT = 0, 2, 3, 10, 11, 12, 13
 USAGE = "usage: envfarm-agent (--unix PATH | --tcp ADDRESS:PORT | --stdio) [--unclaimed-seconds N], or --relay PATH"
@@ -53,9 +54,9 @@ class Agent:
             return
         try:
             if frame.status or (frame.bulk and frame.kind not in (wire.PUT, wire.DATA)):
-                raise wire.Malformed
+                raise wire.MalformedError
             self.perform_right(to, wire.judge(frame.kind, frame.fields), frame)
-        except wire.Malformed:
+        except wire.MalformedError:
             to.plain(wire.MALFORMED, "the fields are not those of this request")
 
     def perform_right(self, to, request, frame):

@@ -122,10 +122,10 @@ class Connection:
             limit = wire.FRAME_LIMIT if self.session.trusted else wire.STRANGER_LIMIT
             try:
                 found = wire.read_frame(self.input, limit)
-            except wire.Malformed as error:
+            except wire.MalformedError as error:
                 self.refuse(error.args[0], wire.MALFORMED)
                 return
-            except wire.TooLarge as error:
+            except wire.TooLargeError as error:
                 self.refuse(error.args[0], wire.TOO_LARGE)
                 return
             if found is None:

@@ -234,7 +234,7 @@ class Files:
             left -= size
             wrong = (kind == LINK) != (wire.TARGET in entry) or (kind != FILE and size > 0) or left < 0
             if not FILE <= kind <= LINK or wrong:
-                raise wire.Malformed
+                raise wire.MalformedError
             entries.append(entry)
         if left or hashlib.sha256(bulk).digest() != request.get(wire.DIGEST):
             to.plain(wire.BAD_DIGEST, "what came is not what was announced")

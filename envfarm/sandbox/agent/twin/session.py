@@ -39,7 +39,7 @@ class Session:
                 return False, wire.NOT_BOUND
             try:
                 return True, self._join(frame, now_ms)
-            except wire.Malformed:
+            except wire.MalformedError:
                 return True, wire.MALFORMED
         if not self._is_tagged(frame, self.key_in):
             return False, wire.BAD_TAG
@@ -57,13 +57,13 @@ class Session:
         values = dict(pairs)
         wanted = {wire.CLAIM, wire.NONCE, wire.LEASE_MS} | ({wire.KEY} if frame.kind == wire.BIND else set())
         if len(pairs) != len(values) or set(values) != wanted or frame.bulk:
-            raise wire.Malformed
+            raise wire.MalformedError
         sizes = 1 <= len(values[wire.CLAIM]) <= 128 and len(values[wire.NONCE]) == 16
         if not sizes or len(values.get(wire.KEY, bytes(32))) != 32 or len(values[wire.LEASE_MS]) != 8:
-            raise wire.Malformed
+            raise wire.MalformedError
         lease_ms = wire.NUMBER.unpack(values[wire.LEASE_MS])[0]
         if not 1 <= lease_ms <= LONGEST_LEASE_MS or (frame.kind == wire.BIND) == bool(frame.flags & wire.TAGGED):
-            raise wire.Malformed
+            raise wire.MalformedError
         return values, lease_ms
 
     def _join(self, frame, now_ms):

@@ -23,7 +23,7 @@ def now_ms():
 
 
 def prctl(option, value):
-    """Return whether prctl(2) took it."""
+    """Return whether the kernel took an option of this process."""
     return libc is not None and libc.prctl(option, value, 0, 0, 0) == 0
 
 

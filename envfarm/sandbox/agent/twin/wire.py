@@ -45,7 +45,19 @@ _SIZES = {DIGEST: 32, LIMIT: 16, STREAM: 24}
 
 _ACTING = {UID, GID}
 _OWNER = {OWNER_UID, OWNER_GID}
-_START = {FOLDER, UID, GID, TIMEOUT_MS, MEMORY_BYTES, F_DATA, F_END, LEFTOVERS, NO_NEW_PRIVILEGES, WAIT_MS, INLINE_BYTES}
+_START = {
+    FOLDER,
+    UID,
+    GID,
+    TIMEOUT_MS,
+    MEMORY_BYTES,
+    F_DATA,
+    F_END,
+    LEFTOVERS,
+    NO_NEW_PRIVILEGES,
+    WAIT_MS,
+    INLINE_BYTES,
+}
 SHAPES = {  # kind: what is required, what may be there, what may be there any number of times
     PING: (set(), set(), set()),
     END: (set(), set(), set()),
@@ -69,11 +81,11 @@ SHAPES = {  # kind: what is required, what may be there, what may be there any n
 }
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """Fields or a frame that break the protocol."""
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """A frame above its limit."""
 
 
@@ -83,7 +95,7 @@ class Frame:
     __slots__ = ("bulk", "counter", "covered", "fields", "flags", "kind", "request", "status", "tag")
 
 
-def read_frame(data, limit, whole_only=True):
+def read_frame(data, limit):
     """Return the first frame and its size, or None where it is not whole; `error` frames have kind and request only."""
     if len(data) < HEADER.size:
         return None
@@ -91,9 +103,9 @@ def read_frame(data, limit, whole_only=True):
     size, frame.kind, frame.flags, frame.status, frame.request, fields_size, frame.counter = HEADER.unpack_from(data)
     tag_size = TAG_SIZE if frame.flags & TAGGED else 0
     if size > limit:
-        raise TooLarge(frame)
+        raise TooLargeError(frame)
     if frame.flags & ~TAGGED or HEADER.size + tag_size + fields_size > size:
-        raise Malformed(frame)
+        raise MalformedError(frame)
     if len(data) < size:
         return None
     bulk = HEADER.size + fields_size
@@ -110,11 +122,11 @@ def split_fields(data):
     pairs, at = [], 0
     while at < len(data):
         if len(data) - at < FIELD.size:
-            raise Malformed
+            raise MalformedError
         tag, size = FIELD.unpack_from(data, at)
         at += FIELD.size
         if size > len(data) - at:
-            raise Malformed
+            raise MalformedError
         pairs.append((tag, data[at : at + size]))
         at += size
     return pairs
@@ -187,7 +199,7 @@ def is_right(tag, value):
 
 
 def judge(kind, data):
-    """Return the request, or raise Malformed."""
+    """Return the request, or raise MalformedError."""
     required, optional, many = SHAPES[kind]
     seen = set()
     pairs = []
@@ -196,9 +208,9 @@ def judge(kind, data):
             continue
         known = tag in required or tag in optional
         if not (known or tag in many) or (known and tag in seen) or not is_right(tag, value):
-            raise Malformed
+            raise MalformedError
         seen.add(tag)
         pairs.append((tag, value))
     if not required <= seen or (UID in seen) != (GID in seen):
-        raise Malformed
+        raise MalformedError
     return Request(pairs)
