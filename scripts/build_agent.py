@@ -11,19 +11,9 @@ AGENT = Path(__file__).resolve().parents[1] / "envfarm" / "sandbox" / "agent"
 MACHINES = ("x86_64", "aarch64")
 MOST_BYTES = 100_000
 FLAGS = [
-    "-std=gnu11",
-    "-static",
-    "-Os",
-    "-s",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-fno-ident",
-    "-fno-asynchronous-unwind-tables",
-    "-ffunction-sections",
-    "-fdata-sections",
-    "-Wl,--gc-sections",
-    "-Wl,--build-id=none",
+    *("-std=gnu11", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-fno-ident"),
+    *("-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"),
+    *("-Wl,--gc-sections", "-Wl,--build-id=none"),
 ]
 
 

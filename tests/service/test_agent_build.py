@@ -95,7 +95,7 @@ def test_the_numbers_of_source_client_and_twin_are_the_same() -> None:
 def test_the_protocol_page_names_every_number() -> None:
     page = (SOURCE.parent / "PROTOCOL.md").read_text()
     for kind in frames.Kind:
-        assert re.search(rf"`{kind.name}\b( \({int(kind)}\))?", page), kind
+        assert f"`{kind.name} ({int(kind)})" in page, kind
     for status in frames.Status:
         assert f"| {int(status)} | {status.name} |" in page
     for tag in frames.Tag:
@@ -145,7 +145,9 @@ def test_the_agents_tests_pass_under_sanitizers(tmp_path: Path) -> None:
     needs("gcc", "apt-get install gcc libc6-dev")
     program = tmp_path / "agent"
     sources = sorted(str(path) for path in SOURCE.glob("*.c"))
-    subprocess.run(["gcc", *SANITIZED, "-Wall", "-Wextra", "-Werror", *sources, "-o", str(program)], check=True)
+    subprocess.run(
+        ["gcc", *SANITIZED, "-DPLAIN_MEMORY", "-Wall", "-Wextra", "-Werror", *sources, "-o", str(program)], check=True
+    )
     reports = tmp_path / "reports"
     variables = {
         **os.environ,
