@@ -96,11 +96,12 @@ def test_refused_frames_renew_no_lease(agents: ModuleType, socket_kind: str) -> 
         peer = agent.peer()
         assert peer.bind(lease_ms=1000).status == Status.OK
         started = time.monotonic()
-        while agent.process.poll() is None and time.monotonic() - started < 10:
+        while agent.process.poll() is None and time.monotonic() - started < 8:
             with contextlib.suppress(OSError, EOFError):
                 agent.peer().bind("another", os.urandom(32))
             time.sleep(0.05)
-        assert agent.exit_code() == LEASE_EXPIRED
+        assert agent.process.poll() == LEASE_EXPIRED
+        assert time.monotonic() - started < 8
 
 
 def test_the_client_keeps_a_short_lease_alive(agents: ModuleType, kind: str) -> None:

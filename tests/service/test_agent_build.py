@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -37,6 +39,14 @@ NOT_UNDER_SANITIZERS = "flat_memory or use_is_told"
 def needs(program: str, install: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is missing: {install}")
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder that every user may use, with a path that leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="agent-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 def test_programs_are_built_again_byte_for_byte(tmp_path: Path) -> None:
@@ -102,12 +112,21 @@ def test_the_protocol_page_names_every_number() -> None:
         assert re.search(rf"\b{tag.name}\b", page), tag
 
 
-def test_the_agent_starts_in_an_image_that_holds_nothing_else(tmp_path: Path) -> None:
+def test_the_agent_starts_in_an_image_that_holds_nothing_else(short_folder: Path) -> None:
     """No shell, no C library, no /etc/passwd, no /proc, nothing writable but the socket's folder."""
     needs("bwrap", "apt-get install bubblewrap")
-    (tmp_path / "run").mkdir()
+    (short_folder / "run").mkdir()
     box = ["bwrap", "--unshare-all", "--as-pid-1", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
-    box += ["--ro-bind", str(agent_program()), "/agent", "--bind", str(tmp_path / "run"), "/run", "--remount-ro", "/"]
+    box += [
+        "--ro-bind",
+        str(agent_program()),
+        "/agent",
+        "--bind",
+        str(short_folder / "run"),
+        "/run",
+        "--remount-ro",
+        "/",
+    ]
 
     async def use(path: Path) -> None:
         claim = Claim(name="empty", key=os.urandom(32), lease_seconds=30)
@@ -122,17 +141,36 @@ def test_the_agent_starts_in_an_image_that_holds_nothing_else(tmp_path: Path) ->
     with subprocess.Popen([*box, "--", "/agent", "--unix", "/run/socket"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready unix\n"
-        anyio.run(use, tmp_path / "run" / "socket")
+        anyio.run(use, short_folder / "run" / "socket")
         assert process.wait(10) == 0
 
 
-def test_the_program_for_the_other_machine_runs(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an agent as another user")
+def test_a_job_of_the_agents_own_user_cannot_read_its_key(short_folder: Path) -> None:
+    program = shutil.copy(agent_program(), short_folder / "agent")
+    key = os.urandom(32)
+
+    async def use() -> None:
+        claim = Claim(name="same", key=key, lease_seconds=30)
+        async with open_agent(UnixRoad(short_folder / "s"), claim) as client:
+            argv = ["/bin/sh", "-c", "cat /proc/$1/mem; echo $?", "sh", str(process.pid)]
+            end = await run_job(client, JobSpec(argv=argv, env={"PATH": "/usr/bin:/bin"}))
+            assert (end.streams[1].data, b"Permission denied" in end.streams[2].data) == (b"1\n", True)
+
+    with subprocess.Popen(
+        [program, "--unix", short_folder / "s"], stdout=subprocess.DEVNULL, user=65534, group=65534, extra_groups=[]
+    ) as process:
+        anyio.run(use)
+        assert process.wait(10) == 0
+
+
+def test_the_program_for_the_other_machine_runs(short_folder: Path) -> None:
     needs("qemu-aarch64-static", "apt-get install qemu-user-static")
-    words = ["qemu-aarch64-static", str(agent_program("aarch64")), "--unix", str(tmp_path / "s")]
+    words = ["qemu-aarch64-static", str(agent_program("aarch64")), "--unix", str(short_folder / "s")]
 
     async def use() -> None:
         claim = Claim(name="arm", key=os.urandom(32), lease_seconds=30)
-        async with open_agent(UnixRoad(tmp_path / "s"), claim) as client:
+        async with open_agent(UnixRoad(short_folder / "s"), claim) as client:
             end = await run_job(client, JobSpec(argv=["/bin/sh", "-c", "cat; exit 3"]), stdin=bytes(300_000))
             assert (end.exit_code, end.streams[1].data) == (3, bytes(300_000))
 
