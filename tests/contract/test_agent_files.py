@@ -138,6 +138,7 @@ def test_what_is_no_regular_file_is_told_at_once(agents: ModuleType, kind: str, 
         assert await files.get(client, inside(tmp_path, "file"), limit_bytes=5) == b"12345"
         with pytest.raises(ValueError, match="larger"):
             await files.get(client, inside(tmp_path, "file"), limit_bytes=4)
+        assert b"Linux" in await files.get(client, PurePosixPath("/proc/version"), limit_bytes=10_000)
 
     try_with(agents, kind, use)
 

@@ -1,5 +1,6 @@
 """The agent's programs are what their source says, fit any image, and stand sanitizers and a fuzzer."""
 
+import ast
 import hashlib
 import os
 import re
@@ -100,6 +101,17 @@ def test_the_numbers_of_source_client_and_twin_are_the_same() -> None:
         for kind in kinds:
             value = twin.get(f"F_{kind.name}") if kinds is frames.Tag else None
             assert (twin[kind.name] if value is None else value) == int(kind), kind
+
+
+def test_the_twin_is_python_3_6_and_standard_library_only() -> None:
+    own = {path.stem for path in TWIN.glob("*.py")}
+    for path in TWIN.glob("*.py"):
+        tree = ast.parse(path.read_text(), feature_version=(3, 6))
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert set(names) <= own | sys.stdlib_module_names, path
+            assert not isinstance(node, ast.NamedExpr | ast.Match), path
 
 
 def test_the_protocol_page_names_every_number() -> None:

@@ -38,8 +38,8 @@ class Reply:
         self.bulk = frame.bulk
 
 
-class _Pending:
-    """A request without a reply."""
+class Pending:
+    """A request that was sent; use `AgentClient.post`."""
 
     __slots__ = ("bulk", "done", "fields", "kind", "reply")
 
@@ -60,7 +60,7 @@ class AgentClient:
         self._road = road
         self._claim = claim
         self._link: Link | None = link
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._prefix = os.urandom(6).hex()
@@ -85,13 +85,24 @@ class AgentClient:
             SandboxLostError: The agent is gone.
         """
         self._flush_forgotten()
-        done = anyio.Event()
-        pending = self._send(kind, fields, bulk, done)
-        try:
-            await done.wait()
-        except BaseException:
-            pending.done = None
-            raise
+        return await self.reply_to(self.post(kind, fields, bulk))
+
+    def post(self, kind: Kind, fields: bytes = b"", bulk: bytes = b"") -> "Pending":
+        """Send a request behind those that were sent before, and return what to await with `reply_to`.
+
+        Raises:
+            SandboxLostError: The agent is gone.
+        """
+        return self._send(kind, fields, bulk, anyio.Event())
+
+    async def reply_to(self, pending: "Pending") -> Reply:
+        """Return the reply to a request, whatever its status.
+
+        Raises:
+            SandboxLostError: The agent is gone.
+        """
+        if pending.done is not None:
+            await pending.done.wait()
         if pending.reply is None:
             raise SandboxLostError(self._lost_because or "the sandbox is gone")
         return pending.reply
@@ -124,11 +135,11 @@ class AgentClient:
             names, self._forgotten = self._forgotten, []
             self._send(Kind.FORGET, encode_fields((Tag.JOB, name) for name in names), b"", None)
 
-    def _send(self, kind: int, fields: bytes, bulk: bytes, done: anyio.Event | None) -> _Pending:
+    def _send(self, kind: int, fields: bytes, bulk: bytes, done: anyio.Event | None) -> Pending:
         if self._lost_because is not None:
             raise SandboxLostError(self._lost_because)
         number = next(self._numbers) & 0xFFFFFFFF
-        pending = self._pending[number] = _Pending(kind, fields, bulk, done)
+        pending = self._pending[number] = Pending(kind, fields, bulk, done)
         if self._link is not None:
             self._link.queue(number, kind, fields, bulk)
         return pending
@@ -139,6 +150,11 @@ class AgentClient:
         if pending is not None and pending.done is not None:
             pending.reply = Reply(frame)
             pending.done.set()
+
+    def close(self) -> None:
+        """Let every request from now on raise SandboxLostError; the connection is the block's of `open_agent`."""
+        if self._lost_because is None:
+            self._lose("the lease of the sandbox has ended")
 
     def _lose(self, because: str) -> None:
         self._lost_because = because
@@ -270,6 +286,7 @@ async def open_agent(
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_END_SECONDS), suppress(BoundaryError):
                     await client.end()
             running.cancel()
+            client.close()
 
 
 async def _run_in(scope: anyio.CancelScope, client: AgentClient) -> None:

@@ -4,18 +4,20 @@ Errors of the sandbox's kernel are OSError with its number: FileNotFoundError, P
 """
 
 import hashlib
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePosixPath
 
 from envfarm.errors import SandboxLostError
-from envfarm.sandbox.client.connection import AgentClient, Reply, raise_refusal
+from envfarm.sandbox.client.connection import AgentClient, Pending, Reply, raise_refusal
 from envfarm.sandbox.client.frames import Fields, Kind, Tag, Value, encode_fields
 
 CHUNK_BYTES = 1 << 20
 """Content of one frame."""
 _BATCH_ENTRIES = 2000
+_WINDOW = 4  # chunks on the way, so that neither end waits for the other
 
 
 class FileKind(IntEnum):
@@ -174,11 +176,15 @@ async def upload(
     await _ask(client, Kind.UPLOAD, entry.path, *fields, *_owned(entry.owner), *_acting(acting))
     digest = hashlib.sha256()
     offset = 0
+    window: deque[Pending] = deque()
     async for chunk in chunks:
         digest.update(chunk)
-        place = encode_fields([(Tag.UPLOAD, name), (Tag.OFFSET, offset)])
-        _raise_for(await client.ask(Kind.DATA, place, chunk), Kind.DATA, str(entry.path))
+        window.append(client.post(Kind.DATA, encode_fields([(Tag.UPLOAD, name), (Tag.OFFSET, offset)]), chunk))
         offset += len(chunk)
+        if len(window) == _WINDOW:
+            _raise_for(await client.reply_to(window.popleft()), Kind.DATA, str(entry.path))
+    for pending in window:
+        _raise_for(await client.reply_to(pending), Kind.DATA, str(entry.path))
     end = encode_fields([(Tag.UPLOAD, name), (Tag.DIGEST, digest.digest())])
     _raise_for(await client.ask(Kind.COMMIT, end), Kind.COMMIT, str(entry.path))
 
@@ -193,32 +199,36 @@ def _checked(reply: Reply) -> bytes:
 async def download(
     client: AgentClient, path: PurePosixPath, *, limit_bytes: int | None = None, acting: Acting | None = None
 ) -> AsyncIterator[bytes]:
-    """Give the content of a regular file in chunks.
+    """Give the content of a regular file in chunks; of a file of /proc the first `CHUNK_BYTES`.
 
     Raises:
         FileNotFoundError: There is no such regular file; folders, pipes and devices are none.
         ValueError: It is larger than `limit_bytes`, or it changed while it was read.
         SandboxLostError: The sandbox is gone.
     """
-    offset, first = 0, None
+    asked = 0
+    window: deque[Pending] = deque()
+    first: list[int] | None = None
     while True:
-        bounds = ((Tag.OFFSET, offset), (Tag.LENGTH, CHUNK_BYTES))
-        reply = await _ask(client, Kind.GET, path, *bounds, *_acting(acting))
-        size = reply.fields.number(Tag.SIZE)
+        while len(window) < (1 if first is None else _WINDOW) and (first is None or asked < first[0]):
+            fields: list[tuple[int, Value]] = [(Tag.PATH, str(path)), (Tag.OFFSET, asked), (Tag.LENGTH, CHUNK_BYTES)]
+            window.append(client.post(Kind.GET, encode_fields(fields + _acting(acting))))
+            asked += CHUNK_BYTES
+        if not window:
+            return
+        reply = await client.reply_to(window.popleft())
+        _raise_for(reply, Kind.GET, str(path))
         seen = [reply.fields.number(tag) for tag in (Tag.SIZE, Tag.INODE, Tag.DEVICE, Tag.MTIME_NS)]
-        if first not in {None, tuple(seen)}:
+        if first not in (None, seen):
             message = f"{path} changed while it was read"
             raise ValueError(message)
-        first = tuple(seen)
-        if limit_bytes is not None and size > limit_bytes:
+        first = seen
+        content = _checked(reply)
+        if limit_bytes is not None and max(seen[0], len(content)) > limit_bytes:
             message = f"{path} is larger than {limit_bytes} bytes"
             raise ValueError(message)
-        content = _checked(reply)
-        offset += len(content)
         if content:
             yield content
-        if offset >= size or not content:
-            return
 
 
 async def get(client: AgentClient, path: PurePosixPath, *, limit_bytes: int, acting: Acting | None = None) -> bytes:

@@ -122,14 +122,22 @@ static void take_frames(struct connection *connection) {
     }
 }
 
+/* What a large frame still lacks, so that its buffer grows once; else a usual amount. */
+static size_t wanted(const struct connection *connection) {
+    struct span held = bytes_left(&connection->input);
+    size_t whole = held.size >= 4 && connection->session.trusted ? read_number(held.at, 4) : 0;
+    return whole <= FRAME_LIMIT && whole > held.size + READ_SIZE ? whole - held.size : READ_SIZE;
+}
+
 static void on_readable(struct watch *watch, uint32_t events) {
     struct connection *connection = watch->owner;
+    size_t size = wanted(connection);
     (void)events;
-    if (!bytes_reserve(&connection->input, READ_SIZE)) {
+    if (!bytes_reserve(&connection->input, size)) {
         connection->dead = true;
         return;
     }
-    ssize_t count = read(watch->fd, connection->input.at + connection->input.size, READ_SIZE);
+    ssize_t count = read(watch->fd, connection->input.at + connection->input.size, size);
     if (count > 0) {
         connection->input.size += (size_t)count;
         take_frames(connection);

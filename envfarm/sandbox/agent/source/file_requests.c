@@ -142,7 +142,8 @@ static void answer_content(struct address from, const struct request *request, i
     struct reply reply;
     uint64_t offset = request->number[FIELD_OFFSET], size = request->number[FIELD_LENGTH];
     uint64_t left = offset < (uint64_t)found->st_size ? (uint64_t)found->st_size - offset : 0;
-    size = size < left ? size : left;
+    if (found->st_size > 0 || offset > 0) /* files of /proc have content and no size */
+        size = size < left ? size : left;
     size = size < GET_MOST ? size : GET_MOST;
     reply_begin(&reply, from);
     field_number(&reply.writer, FIELD_SIZE, (uint64_t)found->st_size);
