@@ -78,15 +78,15 @@ def test_a_lease_that_is_not_renewed_ends_everything(agents: ModuleType, direct_
     marker = agents.new_marker()
     with agents.launch(direct_kind) as agent:
         peer = agent.peer()
-        assert peer.bind(lease_ms=900).status == Status.OK
+        assert peer.bind(lease_ms=1600).status == Status.OK
         start_sleep(agents, peer, marker)
         for _ in range(4):
-            time.sleep(0.4)
+            time.sleep(0.6)
             assert peer.ask(Kind.PING).status == Status.OK
         renewed = time.monotonic()
         assert len(agents.living(marker)) >= 2
         assert agent.exit_code() == LEASE_EXPIRED
-        assert 0.8 <= time.monotonic() - renewed < 10
+        assert 1.4 <= time.monotonic() - renewed < 12
         assert agents.dies(marker, 1.0)
         assert agent.path is None or not agent.path.exists()
 
@@ -106,8 +106,8 @@ def test_refused_frames_renew_no_lease(agents: ModuleType, socket_kind: str) -> 
 
 def test_the_client_keeps_a_short_lease_alive(agents: ModuleType, kind: str) -> None:
     async def run() -> None:
-        async with agents.hold(kind, lease_seconds=0.9) as (client, _):
-            end = await run_job(client, JobSpec(argv=["/bin/sleep", "2.5"]))
+        async with agents.hold(kind, lease_seconds=1.5) as (client, _):
+            end = await run_job(client, JobSpec(argv=["/bin/sleep", "3"]))
             assert (end.exit_code, client.cuts) == (0, 0)
 
     anyio.run(run)
