@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL_STAMP := $(VENV)/.installed-model
-SOURCES := envfarm task_miner verifiers tests bench
+SOURCES := envfarm task_miner verifiers tests bench scripts
+FUZZ_SECONDS := 3600
 
-.PHONY: help demo test testmodel check bench format clean
+.PHONY: help demo test testmodel check bench agent fuzz format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +33,13 @@ bench: $(STAMP) ## Run the quick benchmarks; bench/README.md lists all of them.
 	$(BIN)/python bench/help_time.py
 	$(BIN)/python bench/jail.py
 	$(BIN)/python bench/history_scan.py
+
+agent: $(STAMP) ## Build the agent's programs from their source; a test compares them with what is shipped.
+	$(BIN)/python scripts/build_agent.py
+
+fuzz: ## Fuzz the agent's frame parser for an hour, or FUZZ_SECONDS=N.
+	scripts/install_test_tools.sh
+	scripts/fuzz_agent.sh $(FUZZ_SECONDS)
 
 format: $(STAMP) ## Format and mend what can be mended.
 	$(BIN)/ruff format $(SOURCES)

@@ -15,6 +15,8 @@
     └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
         ├── SandboxStartError     a sandbox could not be made
         ├── SandboxLostError      a leased sandbox is gone; the lease is void
+        ├── SandboxTakenError     another driver has the sandbox; ask for another one
+        ├── SandboxRefusedError   the agent in a sandbox refused a request; the sandbox lives on
         ├── ImageBuildError       the image of a task could not be made
         └── VerifierError         a verifier crashed, or broke its contract
 
@@ -112,6 +114,30 @@ class SandboxLostError(BoundaryError):
 
     code = "sandbox_lost"
     attribution = Attribution.SANDBOX
+
+
+class SandboxTakenError(BoundaryError):
+    """A sandbox is claimed by somebody else; nothing was changed in it.
+
+    Attributes:
+        holder: The name of the claim that has it.
+    """
+
+    code = "sandbox_taken"
+    attribution = Attribution.SANDBOX
+
+    def __init__(self, holder: str) -> None:
+        """Take the name of the claim that has the sandbox."""
+        super().__init__(f"the sandbox is claimed by {holder!r}")
+        self.holder = holder
+
+
+class SandboxRefusedError(BoundaryError):
+    """The agent in a sandbox refused a request, for want of room or since it breaks the protocol."""
+
+    code = "sandbox_refused"
+    attribution = Attribution.SANDBOX
+    retryable = False
 
 
 class ImageBuildError(BoundaryError):

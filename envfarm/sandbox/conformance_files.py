@@ -113,6 +113,7 @@ async def writing_is_atomic(material: ConformanceMaterial) -> None:
         async def rewrite() -> None:
             for letter in b"bcdefg":
                 await sandbox.write_file(WORKSPACE / "file", bytes([letter]) * size)
+                await anyio.sleep(0.05)  # else a fast sandbox is done before the reader has begun
             await sandbox.write_file(WORKSPACE / "stop", b"")
 
         async with anyio.create_task_group() as group:

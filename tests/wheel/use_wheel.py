@@ -9,6 +9,7 @@ from pathlib import Path
 import envfarm
 import envfarm_verifiers
 import task_miner
+from envfarm.sandbox.agent.programs import TWIN, agent_program
 
 
 def check(claim: str, *, holds: bool) -> None:
@@ -33,6 +34,14 @@ def main() -> None:
             check(f"{group}: {point.name} can be loaded", holds=callable(point.load()))
     programs = Path(str(envfarm_verifiers.__file__)).parent / "box_programs"
     check("the box programs are in the wheel", holds=(programs / "launch.py").is_file())
+    agent = agent_program()
+    done = subprocess.run([agent], capture_output=True, text=True, check=False)
+    check("the agent's program runs from the wheel", holds=done.returncode == 2 and "usage" in done.stderr)
+    done = subprocess.run([sys.executable, "-I", "-S", TWIN], capture_output=True, text=True, check=False)
+    check("the agent's twin runs from the wheel", holds=done.returncode == 2 and "usage" in done.stderr)
+    shipped = agent.parents[1]
+    there = [(shipped / name).is_file() for name in ("source/main.c", "PROTOCOL.md", "programs/envfarm-agent-aarch64")]
+    check("the agent's source and protocol are in the wheel", holds=all(there))
     command = Path(sys.executable).with_name("envfarm")
     for words in (
         ["--help"],
