@@ -8,7 +8,7 @@ MODEL_STAMP := $(VENV)/.installed-model
 SOURCES := envfarm task_miner verifiers tests bench scripts
 FUZZ_SECONDS := 3600
 
-.PHONY: help demo test testmodel check bench agent fuzz format clean
+.PHONY: help demo test testagent testmodel check bench agent fuzz format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,8 +16,12 @@ help: ## Show the targets.
 demo: $(STAMP) ## Mine a real library from the package index, grade a fix, no change and cheats.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
-test: $(STAMP) ## Run all tests but the model's.
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/model
+test: $(STAMP) ## Run all tests but the agent's and the model's.
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/model --ignore-glob '*/test_agent_*'
+
+testagent: $(STAMP) ## Run the agent's tests: every kind of agent, rebuilt, under sanitizers, fuzzed.
+	scripts/install_test_tools.sh
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(wildcard tests/*/test_agent_*.py)
 
 testmodel: $(MODEL_STAMP) ## Run the model's tests; installs torch, 5 GB with its libraries.
 	$(BIN)/python -m pytest -q tests/model
