@@ -10,6 +10,7 @@
     │   ├── TaskError             a task folder is damaged or refused; names the file
     │   ├── RepositoryError       the repository cannot be read, or holds nothing to mine
     │   ├── CheckpointError       a model's config or weights are damaged, incomplete, or of an unknown kind
+    │   ├── RequestRefusedError   a request asks a model for something it cannot do; names the field
     │   ├── OutputFolderError     the output folder is not ours, or cannot be written
     │   └── MissingToolError      a program or kernel feature is missing; says what to install
     └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
@@ -68,6 +69,10 @@ class RepositoryError(UserError):
 
 class CheckpointError(UserError):
     """A model's config or weights are damaged, incomplete, or of an architecture we do not read; names the thing."""
+
+
+class RequestRefusedError(UserError):
+    """A request asks a model for something that it cannot do, or contradicts itself; names the field."""
 
 
 class OutputFolderError(UserError):

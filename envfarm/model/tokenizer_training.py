@@ -29,7 +29,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     encoder = Encoder(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])  # type: ignore[assignment] # the library's stub has getters only
+    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     trainer = trainers.BpeTrainer(vocab_size=size - len(tags), initial_alphabet=letters, show_progress=False)
     encoder.train_from_iterator(texts, trainer)
     learned: dict[str, Any] = json.loads(encoder.to_str())["model"]
