@@ -17,6 +17,7 @@
         ├── SandboxStartError     a sandbox could not be made
         ├── SandboxLostError      a leased sandbox is gone; the lease is void
         ├── ImageBuildError       the image of a task could not be made
+        ├── EngineBusyError       the model's queue is full; later it may not be
         └── VerifierError         a verifier crashed, or broke its contract
 
 What a policy or a submission did badly is never an exception: it is a value (an exit code, a reward of 0.0).
@@ -124,6 +125,13 @@ class ImageBuildError(BoundaryError):
 
     code = "image_build"
     attribution = Attribution.TASK
+
+
+class EngineBusyError(BoundaryError):
+    """As many requests wait for the model as may wait; nothing of this one is left."""
+
+    code = "engine_busy"
+    attribution = Attribution.MODEL_PROVIDER
 
 
 class VerifierError(BoundaryError):

@@ -231,7 +231,11 @@ def test_short_memory_makes_younger_requests_wait_and_changes_nothing(small_conf
         assert tokens_of(found[number]) == alone(model, request)
         routing = found[number][-1].routing
         assert routing is not None
-        assert routing.shape[0] == len(request.prompt) + 90 - 1
+        ids = [*request.prompt, *tokens_of(found[number])]
+        with torch.no_grad():
+            expected = torch.stack([one.chosen_N_K for one in model(torch.tensor([ids[:-1]])).routings], dim=1)
+        told = torch.frombuffer(bytearray(routing.experts), dtype=torch.uint8).view(routing.shape)
+        assert torch.equal(told[:, 1:].long(), expected)
     assert engine.memory.pool.used_blocks == 0
 
 
@@ -276,7 +280,7 @@ def test_numbers_that_are_not_finite_end_their_request_only(small_config: Make, 
     assert 50 not in expected
     model.model.embed_tokens.weight.data[50] = float("nan")
     engine = Engine(model, EngineLimits(running=2, kept_conversations=0), letters)
-    bad = [engine.submit(Request(prompt=(1, 50, 3), most_tokens=4)) for _ in range(3)]
+    bad = [engine.submit(Request(prompt=(50,) * 7, most_tokens=4)) for _ in range(3)]
     number = engine.submit(good)
     found = run(engine)
     assert tokens_of(found[number]) == expected

@@ -91,12 +91,16 @@ class Engine:
         Raises:
             RequestRefusedError: It asks for something that this engine cannot do; nothing is left of it.
         """
-        for complaint in self._complaints(request):
-            raise RequestRefusedError(complaint)
+        self.check(request)
         self._next_id += 1
         generation = self._by_id[self._next_id] = Generation(self._next_id, request)
         self._seating.waiting.append(generation)
         return self._next_id
+
+    def check(self, request: Request) -> None:
+        """Raise RequestRefusedError if a request asks for something that this engine cannot do. From any thread."""
+        for complaint in self._complaints(request):
+            raise RequestRefusedError(complaint)
 
     def cancel(self, request_id: int) -> Progress | None:
         """End a request at once, its memory free; returns its last progress, or None if it is over already."""

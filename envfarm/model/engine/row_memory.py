@@ -185,7 +185,7 @@ class FlatPass:
         for part, own in zip(self._parts, self._passes, strict=True):
             shape = len(part.seats), part.new_tokens
             stop = start + part.size
-            q, k, v = (x[0, start:stop].unflatten(0, shape) for x in (q_1_N_H_C, k_1_N_G_C, v_1_N_G_U))
+            q, k, v = (x[0, start:stop].view(*shape, *x.shape[2:]) for x in (q_1_N_H_C, k_1_N_G_C, v_1_N_G_U))
             outputs.append(own.attend(q, k, v, sink_H, cache_layer).flatten(0, 1))
             start = stop
         return torch.cat(outputs)[None]
