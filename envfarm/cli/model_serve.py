@@ -27,6 +27,10 @@ def serve_command(  # noqa: PLR0913 -- a command's options
     context: Annotated[int, typer.Option(min=1, help="Most tokens of one request, answer included.")] = 32_768,
     capacity: Annotated[int, typer.Option(min=64, help="Tokens of all requests and kept conversations.")] = 65_536,
     chunk: Annotated[int, typer.Option(min=1, help="Most tokens of prompts in one step.")] = 512,
+    draft: Annotated[
+        int,
+        typer.Option(min=0, help="Tokens guessed ahead by MTP blocks, at most one for each."),
+    ] = 3,
     drain: Annotated[int, typer.Option(min=0, help="Seconds for answers under way when asked to end.")] = 30,
 ) -> None:
     """Serve a checkpoint to OpenAI's clients, on this machine only unless --listen says otherwise.
@@ -41,7 +45,12 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         message = f"{error.name} is missing: pip install envfarm[model]"
         raise MissingToolError(message) from error
     limits = EngineLimits(
-        running=running, kept_conversations=kept, capacity_tokens=capacity, context_tokens=context, chunk_tokens=chunk
+        running=running,
+        kept_conversations=kept,
+        capacity_tokens=capacity,
+        context_tokens=context,
+        chunk_tokens=chunk,
+        draft_tokens=draft,
     )
     settings = ServerSettings(
         model=model,

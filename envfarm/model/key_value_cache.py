@@ -44,6 +44,7 @@ class LayerCache:
     Attributes:
         positions_B_S: Position of the token in each slot; -1 where there is none. The last slot is read by nobody:
             padding goes there, and what a ring cannot hold.
+        draft_slots: How many tokens of the newest forward, beside its first, can be forgotten in a ring.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class LayerCache:
         device: torch.device | str | None = None,
     ) -> None:
         self.shape = shape
+        self.draft_slots = draft_slots
         slots = 0 if shape.reach_tokens is None else shape.reach_tokens + 1 + draft_slots
         self.positions_B_S = torch.full((rows, slots + 1), PADDING, dtype=torch.int64, device=device)
         # Zeros: a slot that nobody wrote has weight 0, and 0 times garbage may be NaN.
@@ -115,6 +117,11 @@ class LayerCache:
         """Forget the tokens of one row from position `length` on; see `forget_from`."""
         positions_S = self.positions_B_S[row]
         positions_S[positions_S >= length] = PADDING
+
+    def forget_rows_from(self, rows_R: Tensor, lengths_R: Tensor) -> None:
+        """Forget the tokens of some rows from a position of each on; see `forget_from`."""
+        positions_R_S = self.positions_B_S[rows_R]
+        self.positions_B_S[rows_R] = positions_R_S.masked_fill(positions_R_S >= lengths_R[:, None], PADDING)
 
     def forget_row(self, row: int) -> None:
         """Forget a whole row, numbers included, so that another document may have it."""

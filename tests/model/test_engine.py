@@ -16,6 +16,7 @@ from envfarm.model.mimo import MiMo
 
 Make = Callable[..., Any]
 GREEDY = Sampling(temperature=0)
+GENERATED: dict[tuple[tuple[int, ...], int, Sampling], list[int]] = {}
 
 
 def letters(token: int) -> bytes:
@@ -42,7 +43,14 @@ def tokens_of(progress: Sequence[Progress]) -> list[int]:
 
 
 def alone(model: MiMo, request: Request) -> list[int]:
-    """Generate without cache, batch, or chunk."""
+    """Generate without cache, batch, or chunk; all models of this file that are asked have the same weights."""
+    key = request.prompt, request.most_tokens, request.sampling
+    if key not in GENERATED:
+        GENERATED[key] = generate_alone(model, request)
+    return GENERATED[key]
+
+
+def generate_alone(model: MiMo, request: Request) -> list[int]:
     ids = list(request.prompt)
     for place in range(request.most_tokens):
         with torch.no_grad():

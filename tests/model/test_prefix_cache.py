@@ -120,3 +120,29 @@ def test_kept_conversations_give_way_when_memory_is_short(small_config: Make, ma
     answer(engine, Request(prompt=draw(100, 1), most_tokens=100))
     assert engine.kept_conversations == 0
     assert engine.counts.preemptions == 0
+
+
+@pytest.mark.parametrize("draft_tokens", [0, 3])
+@pytest.mark.parametrize("taken_back", [0, 1, 2, 4, 5, 9])
+def test_a_turn_that_takes_back_the_last_tokens_is_answered_right(
+    small_config: Make, make_model: Make, draft_tokens: int, taken_back: int
+) -> None:
+    """Whether rings still hold what is needed, or the prompt is computed from nothing."""
+    model = make_model(small_config(vocab_size=7))
+    limits = EngineLimits(draft_tokens=draft_tokens)
+    reused = []
+    for seed in range(6):
+        engine = Engine(model, limits, lambda _: b"x")
+        prompt = tuple(token % 7 for token in draw(40, seed))
+        options = {"most_tokens": 12, "sampling": Sampling(temperature=0)}
+        first = answer(engine, Request(prompt=prompt, conversation="one", **options))
+        known = (*prompt, *tokens_of(first)[:-1])
+        changed = (*known[: len(known) - taken_back], (known[-taken_back] + 1) % 7, 2, 3)
+        found = answer(engine, Request(prompt=changed, conversation="one", **options))
+        fresh = answer(Engine(model, limits, lambda _: b"x"), Request(prompt=changed, **options))
+        assert tokens_of(found) == tokens_of(fresh)
+        assert found.usage is not None
+        assert found.usage.reused_tokens in {0, len(known) - taken_back, len(known) - taken_back + 1}
+        reused.append(found.usage.reused_tokens)
+    assert all(reused) == (taken_back <= 1 + draft_tokens)
+    assert any(reused) == all(reused)

@@ -136,7 +136,7 @@ def tokenizer(checkpoint: Path) -> Tokenizer:
 
 def generate(checkpoint: Path, tokenizer: Tokenizer, prompt: list[int], most_tokens: int, seed: int) -> list[int]:
     """Generate in this process."""
-    engine = Engine(load_model(checkpoint), EngineLimits(), tokenizer.token_bytes)
+    engine = Engine(load_model(checkpoint), EngineLimits(draft_tokens=3), tokenizer.token_bytes)
     request = Request(
         prompt=tuple(prompt), most_tokens=most_tokens, sampling=Sampling(seed=seed), stop_tokens=tokenizer.end_tokens
     )
@@ -413,3 +413,11 @@ def test_a_server_that_cannot_start_says_why(checkpoint: Path, options: list[str
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_without_the_extra_serving_says_what_to_install(checkpoint: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None\nfrom envfarm.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "model", "serve", "--model", str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "envfarm: torch is missing: pip install envfarm[model]\n"

@@ -38,11 +38,13 @@ class RunningEngine:
     Attributes:
         engine: To be read only.
         open_requests: Requests that are waiting or generating.
+        is_running: Whether it works; requests to one that does not end without an answer.
     """
 
     def __init__(self, engine: Engine, queue_limit: int) -> None:
         self.engine = engine
         self.open_requests = 0
+        self.is_running = True
         self._most_open = engine.limits.running + queue_limit
         self._inbox: queue.SimpleQueue[_Submission | _Withdrawal | None] = queue.SimpleQueue()
         self._outboxes: dict[int, MemoryObjectSendStream[Progress]] = {}
@@ -54,6 +56,8 @@ class RunningEngine:
     async def generate(self, request: Request) -> AsyncIterator[MemoryObjectReceiveStream[Progress]]:
         """Give a request's progress as it comes; leaving before its end cancels the request and frees its memory.
 
+        The stream ends without a last progress if the engine stops.
+
         Raises:
             RequestRefusedError: It asks for something that the engine cannot do.
             EngineBusyError: The queue is full.
@@ -64,11 +68,14 @@ class RunningEngine:
             raise EngineBusyError(message)
         send, receive = anyio.create_memory_object_stream[Progress](math.inf)
         ticket = next(self._tickets)
-        self._outboxes[ticket] = send
         self.open_requests += 1
-        self._inbox.put(_Submission(ticket, request))
+        if self.is_running:
+            self._outboxes[ticket] = send
+            self._inbox.put(_Submission(ticket, request))
+        else:
+            send.close()
         try:
-            async with receive:
+            with receive:
                 yield receive
         finally:
             self.open_requests -= 1
@@ -77,8 +84,14 @@ class RunningEngine:
                 self._inbox.put(_Withdrawal(ticket))
 
     async def run(self) -> None:
-        """Work until `stop` is called."""
-        await anyio.to_thread.run_sync(self._work, limiter=anyio.CapacityLimiter(1))
+        """Work until `stop` is called; whoever still waits then gets no more."""
+        try:
+            await anyio.to_thread.run_sync(self._work, limiter=anyio.CapacityLimiter(1))
+        finally:
+            self.is_running = False
+            for outbox in self._outboxes.values():
+                outbox.close()
+            self._outboxes.clear()
 
     def stop(self) -> None:
         """Let `run` end after the step under way."""

@@ -19,6 +19,7 @@ class Generation:
         drafts: Tokens that are guessed to follow, from MTP blocks.
         draft_probabilities: What they were drawn from, [drafts, V]; None where they are the likeliest.
         recent_R_D: Hidden states of the newest tokens that went through the model, for MTP blocks.
+        drafted_length: How many tokens were known when MTP blocks last ran; what their rings hold is right up to there.
     """
 
     def __init__(self, request_id: int, request: Request) -> None:
@@ -29,6 +30,7 @@ class Generation:
         self.drafts: list[int] = []
         self.draft_probabilities: Tensor | None = None
         self.recent_R_D: Tensor | None = None
+        self.drafted_length = 0
         self.reused_tokens = 0
         self.prefilled_tokens = 0
         self.routing = RoutingRecord()
@@ -84,6 +86,15 @@ class Generation:
         progress = Progress(request_id=self.request_id, tokens=tuple(taken), text=text)
         return progress if finish is None else self.ended(finish, progress)
 
+    def take_back(self, count: int) -> None:
+        """Forget that the newest tokens went through the model: the answer ended before them."""
+        if not count or self.seat is None:
+            return
+        self.seat.tokens -= count
+        self.routing = self.routing.first(self.seat.tokens)
+        if self.recent_R_D is not None:
+            self.recent_R_D = self.recent_R_D[:-count]
+
     def ended(self, finish: Finish, progress: Progress | None = None) -> Progress:
         """Return the last progress."""
         told = progress or Progress(request_id=self.request_id)
@@ -129,4 +140,4 @@ class RoutingRecord:
             return Routing(experts=b"", shape=(0, 0, 0))
         whole = torch.cat(self._parts)[:tokens]
         rows, layers, chosen = whole.shape
-        return Routing(experts=bytes(whole.flatten().tolist()), shape=(rows, layers, chosen))
+        return Routing(experts=whole.contiguous().numpy().tobytes(), shape=(rows, layers, chosen))

@@ -60,6 +60,7 @@ class RowMemory:
         rows: int,
         capacity_tokens: int,
         draft_slots: int = 0,
+        mtp_blocks: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
@@ -69,7 +70,8 @@ class RowMemory:
 
         self._config = config
         self._device = device
-        self._undo_tokens = 1 + draft_slots
+        # Wrong guesses of the newest forward, at most one for each block, took slots as well.
+        self._undo_tokens = 1 + draft_slots - mtp_blocks
         self.pool = BlockPool(
             config.attention(LayerKind.GLOBAL),
             config.count_layers(LayerKind.GLOBAL),
@@ -78,7 +80,7 @@ class RowMemory:
             device=device,
         )
         self.window = ring(config.count_layers(LayerKind.WINDOW))
-        self.mtp = [ring(1) for _ in range(config.num_nextn_predict_layers if draft_slots else 0)]
+        self.mtp = [ring(1) for _ in range(mtp_blocks)]
         self._free_rows = list(range(rows))
 
     @property
@@ -127,6 +129,16 @@ class RowMemory:
         for ring in (self.window, *self.mtp):
             ring.forget_row_from(seat.row, tokens)
         seat.tokens = min(seat.tokens, tokens)
+
+    def roll_back(self, seats: Sequence[Seat]) -> None:
+        """Forget guesses of the newest forward: everything of the main model behind each seat's tokens."""
+        rows = torch.tensor([seat.row for seat in seats], device=self._device)
+        lengths = torch.tensor([seat.tokens for seat in seats], device=self._device)
+        self.window.forget_rows_from(rows, lengths)
+        for seat in seats:
+            kept = -(-seat.tokens // BLOCK_TOKENS)
+            self.pool.give_back(seat.blocks[kept:])
+            del seat.blocks[kept:]
 
     def passes(self, parts: Sequence[Part]) -> dict[LayerKind, Attends]:
         """Return the attention of a forward over all parts, laid one after another into one row."""

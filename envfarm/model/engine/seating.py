@@ -23,6 +23,7 @@ class Kept:
     tokens: list[int]
     routing: RoutingRecord
     recent_R_D: Tensor | None
+    drafted_length: int
 
 
 class Seating:
@@ -76,7 +77,8 @@ class Seating:
             self._drop_oldest_kept()
         generation.seat = None
         tokens = generation.tokens[: seat.tokens]
-        self.kept[conversation] = Kept(seat, tokens, generation.routing, generation.recent_R_D)
+        length = min(generation.drafted_length, len(tokens))
+        self.kept[conversation] = Kept(seat, tokens, generation.routing, generation.recent_R_D, length)
 
     def drop(self, conversation: str) -> None:
         """Forget a kept conversation, if there is one."""
@@ -86,7 +88,7 @@ class Seating:
 
     def _seat(self, generation: Generation) -> bool:
         """Give a seat with blocks for all its tokens, an earlier turn's if it goes on from there."""
-        conversation = generation.request.conversation
+        conversation = None if generation.generated_tokens else generation.request.conversation
         kept = self.kept.pop(conversation, None) if conversation is not None else None
         shared = 0 if kept is None else self._shared(kept, generation)
         if kept is not None and not shared:
@@ -104,9 +106,9 @@ class Seating:
             self._memory.forget_from(seat, shared)
             generation.reused_tokens = shared
             generation.routing = kept.routing.first(shared)
-            generation.recent_R_D = (
-                None if kept.recent_R_D is None else kept.recent_R_D[: shared - len(kept.tokens) or None]
-            )
+            generation.drafted_length = min(kept.drafted_length, shared)
+            if kept.recent_R_D is not None:
+                generation.recent_R_D = kept.recent_R_D[: shared - len(kept.tokens) or None]
             self._counts.reused_tokens += shared
         self._memory.make_room(seat, len(generation.tokens))
         generation.seat = seat
@@ -127,8 +129,8 @@ class Seating:
     def _unseat(self, generation: Generation) -> None:
         if generation.seat is not None:
             self._memory.leave(generation.seat)
-        generation.seat, generation.recent_R_D = None, None
-        generation.drafts, generation.draft_probabilities = [], None
+        # Guesses stay: what comes of a request must not depend on whether another one took its memory.
+        generation.seat, generation.recent_R_D, generation.drafted_length = None, None, 0
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:

@@ -2,12 +2,12 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
 
 from envfarm.errors import RequestRefusedError
 from envfarm.model.chat import Message, Tool
-from envfarm.model.chat_reply import Reply
+from envfarm.model.chat_reply import Reply, typed_arguments, written_arguments
 from envfarm.model.engine.engine_thread import RunningEngine
 from envfarm.model.engine.request import Finish, GeneratedToken, Progress, Request, Sampling
 from envfarm.model.server.bodies import ChatBody, CompletionBody, SharedFields, conversation_of
@@ -143,7 +143,7 @@ class ChatAnswer:
 
     def _remember(self, reply: Reply) -> None:
         tokens = (*self.request.prompt, *(token.token for token in self._whole.tokens))
-        messages: tuple[Message, ...] = (*self._messages, reply.message)
+        messages: tuple[Message, ...] = (*self._messages, as_returned(reply.message, self._tools))
         tools: tuple[Tool, ...] = tuple(self._tools)
         if not reply.is_still_thinking:
             self._service.conversations.remember(self._body.prompt_cache_key, Past(messages, tools, tokens))
@@ -253,6 +253,16 @@ def make_request(
         raise RequestRefusedError(message)
     service.engine.engine.check(request)
     return request
+
+
+def as_returned(message: Message, tools: Sequence[Tool]) -> Message:
+    """Return an answer as it comes back from a client that got it: arguments have been JSON in between."""
+    declared = {tool.name: tool for tool in tools}
+    calls = [
+        replace(call, arguments=written_arguments(typed_arguments(call, declared.get(call.name, Tool(name=call.name)))))
+        for call in message.tool_calls
+    ]
+    return replace(message, tool_calls=tuple(calls))
 
 
 def endings(body: SharedFields, request: Request, last: Progress) -> Json:

@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 
 import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -92,7 +93,7 @@ async def _respond(
             return _refusal(
                 HTTPStatus.NOT_FOUND, f"model: {body.model!r} is not here, {service.name!r} is", "model_not_found"
             )
-        under_way = answer(service, body)
+        under_way = await anyio.to_thread.run_sync(answer, service, body)  # a long prompt takes long to become tokens
         if body.stream:
             return await _stream(under_way, note)
         return await _whole(request, under_way)
@@ -185,7 +186,9 @@ async def _models(request: Request) -> Response:
 
 async def _health(request: Request) -> Response:
     service: Service = request.app.state.service
-    return JSONResponse({"status": "ok", "open_requests": service.engine.open_requests})
+    status = HTTPStatus.OK if service.engine.is_running else HTTPStatus.SERVICE_UNAVAILABLE
+    word = "ok" if service.engine.is_running else "stopped"
+    return JSONResponse({"status": word, "open_requests": service.engine.open_requests}, status)
 
 
 async def _metrics(request: Request) -> Response:

@@ -25,7 +25,7 @@ def usage_json(usage: Usage) -> Json:
 
 
 def finish_reason(finish: Finish, *, called: bool = False) -> str:
-    """Return why an answer ended, in OpenAI's words; an end that is nobody's wish is `stop` after a dead end."""
+    """Return why an answer ended, in OpenAI's words."""
     if finish is Finish.LENGTH:
         return "length"
     return "tool_calls" if called else "stop"
