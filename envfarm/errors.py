@@ -10,6 +10,7 @@
     │   ├── TaskError             a task folder is damaged or refused; names the file
     │   ├── RepositoryError       the repository cannot be read, or holds nothing to mine
     │   ├── CheckpointError       a model's config or weights are damaged, incomplete, or of an unknown kind
+    │   ├── RequestRefusedError   a request asks a model for something it cannot do; names the field
     │   ├── OutputFolderError     the output folder is not ours, or cannot be written
     │   └── MissingToolError      a program or kernel feature is missing; says what to install
     └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
@@ -18,6 +19,7 @@
         ├── SandboxTakenError     another driver has the sandbox; ask for another one
         ├── SandboxRefusedError   the agent in a sandbox refused a request; the sandbox lives on
         ├── ImageBuildError       the image of a task could not be made
+        ├── EngineBusyError       the model's queue is full; later it may not be
         └── VerifierError         a verifier crashed, or broke its contract
 
 What a policy or a submission did badly is never an exception: it is a value (an exit code, a reward of 0.0).
@@ -70,6 +72,10 @@ class RepositoryError(UserError):
 
 class CheckpointError(UserError):
     """A model's config or weights are damaged, incomplete, or of an architecture we do not read; names the thing."""
+
+
+class RequestRefusedError(UserError):
+    """A request asks a model for something that it cannot do, or contradicts itself; names the field."""
 
 
 class OutputFolderError(UserError):
@@ -145,6 +151,13 @@ class ImageBuildError(BoundaryError):
 
     code = "image_build"
     attribution = Attribution.TASK
+
+
+class EngineBusyError(BoundaryError):
+    """As many requests wait for the model as may wait; nothing of this one is left."""
+
+    code = "engine_busy"
+    attribution = Attribution.MODEL_PROVIDER
 
 
 class VerifierError(BoundaryError):

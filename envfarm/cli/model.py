@@ -1,4 +1,4 @@
-"""`envfarm model`: what a checkpoint holds."""
+"""`envfarm model`: what a checkpoint holds, and the server."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from envfarm.cli.model_serve import SERVE_EXAMPLE, serve_command
 from envfarm.model.inspection import Inspection, inspect_checkpoint
 
 _EXIT_MISFIT = 1
@@ -19,13 +20,16 @@ model_app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Look into a checkpoint of MiMo-V2-Flash's architecture.",
+    help="Look into a checkpoint of MiMo-V2-Flash's architecture, and serve it.",
 )
 
 
 @model_app.callback()
 def model_root() -> None:
-    """Look into a checkpoint of MiMo-V2-Flash's architecture."""
+    """Look into a checkpoint of MiMo-V2-Flash's architecture, and serve it."""
+
+
+model_app.command("serve", epilog=SERVE_EXAMPLE)(serve_command)
 
 
 @model_app.command("inspect", epilog="Example: envfarm model inspect MiMo-V2-Flash/ --json")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from envfarm.model.attention_pass import AttentionPass
+from envfarm.model.attention_pass import Attends
 from envfarm.model.config import LayerKind, MiMoConfig
 
 
@@ -33,7 +33,7 @@ class Attention(nn.Module):
         if shape.has_sink:
             self.attention_sink_bias = nn.Parameter(torch.zeros(shape.heads, dtype=dtype, device=device))
 
-    def forward(self, x_B_T_D: Tensor, attention: AttentionPass, cache_layer: int) -> Tensor:
+    def forward(self, x_B_T_D: Tensor, attention: Attends, cache_layer: int) -> Tensor:
         """Return [B, T, D]; `cache_layer` counts the layers of this kind."""
         q: Tensor = self.q_proj(x_B_T_D).unflatten(-1, (self.shape.heads, -1))
         k: Tensor = self.k_proj(x_B_T_D).unflatten(-1, (self.shape.kv_heads, -1))

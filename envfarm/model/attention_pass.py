@@ -1,12 +1,13 @@
 """One forward's pass through the layers of one kind: what they share (angles, masks, cache slots) is made once."""
 
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from envfarm.model.config import LayerKind, MiMoConfig
-from envfarm.model.key_value_cache import LayerCache
+from envfarm.model.key_value_cache import KeyValueStore
 from envfarm.model.layout import Layout, visible_bias
 from envfarm.model.rotary import rotary_angles, turn
 from envfarm.model.sink_attention import attend
@@ -16,10 +17,19 @@ _MOST_BIASES = 1 << 24
 """Above so many (query, key) pairs, queries go in slabs whose masks are made again in each layer: 64 MB of masks."""
 
 
+class Attends(Protocol):
+    """What an attention layer asks for: the attention of its tokens, wherever their keys and values lie."""
+
+    def attend(
+        self, q_B_T_H_C: Tensor, k_B_T_G_C: Tensor, v_B_T_G_U: Tensor, sink_H: Tensor | None, cache_layer: int
+    ) -> Tensor:
+        """Return [B, T, H, U]."""
+
+
 class AttentionPass:
     """What all layers of a kind share in one forward."""
 
-    def __init__(self, config: MiMoConfig, kind: LayerKind, layout: Layout, cache: LayerCache | None = None) -> None:
+    def __init__(self, config: MiMoConfig, kind: LayerKind, layout: Layout, cache: KeyValueStore | None = None) -> None:
         self.shape = config.attention(kind)
         self._layout = layout
         self._rotary_dim = config.rotary_dim(kind)

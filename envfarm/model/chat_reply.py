@@ -136,6 +136,7 @@ def _typed(value: str, schema: Any) -> Any:
         return value
     try:
         read = json.loads(value)
+        json.dumps(read, allow_nan=False, ensure_ascii=False).encode()  # no clients' JSON has NaN, or half a character
     except (ValueError, RecursionError):
         return value
     fits = any(type(read) in _TYPES.get(name, ()) for name in names if isinstance(name, str))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from envfarm.model.attention import Attention
-from envfarm.model.attention_pass import AttentionPass
+from envfarm.model.attention_pass import Attends
 from envfarm.model.config import MiMoConfig
 from envfarm.model.experts import MixtureOfExperts
 from envfarm.model.feed_forward import FeedForward
@@ -37,7 +37,7 @@ class DecoderLayer(nn.Module):
             self.mlp = FeedForward(config.hidden_size, config.intermediate_size, dtype=dtype, device=device)
 
     def forward(
-        self, x_B_T_D: Tensor, attention: AttentionPass, cache_layer: int, replayed_B_T_K: Tensor | None = None
+        self, x_B_T_D: Tensor, attention: Attends, cache_layer: int, replayed_B_T_K: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
         """Return the residual stream after this layer, and where the tokens went if it has experts."""
         x = x_B_T_D + self.self_attn(self.input_layernorm(x_B_T_D), attention, cache_layer)

@@ -5,6 +5,8 @@ rejected token can be forgotten without a trace. Every layer of a kind shares on
 Rows are one document each. For inference only: run the forward without gradients.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,9 +14,28 @@ from torch.nn import functional
 from envfarm.model.config import AttentionShape, LayerKind, MiMoConfig
 from envfarm.model.layout import PADDING, Layout
 
+ALL_ROWS = slice(None)
 GROWTH_TOKENS = 256
 """Global layers grow by whole blocks of this many tokens. Growing copies a layer: once in 256 tokens, each of which
 reads the whole layer anyway."""
+
+
+class KeyValueStep(Protocol):
+    """One forward's use of a store: its layers keep their tokens, and see earlier ones and their own."""
+
+    @property
+    def seen(self) -> Layout | None:
+        """Layout of the keys that `store` returns; None where those are the forward's own tokens alone."""
+
+    def store(self, layer: int, k_B_T_G_C: Tensor, v_B_T_G_U: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a layer's new keys and values; return what its queries may look at, [B, G, S, C] and [B, G, S, U]."""
+
+
+class KeyValueStore(Protocol):
+    """Where the keys and values of the layers of one kind lie, for the rows of one forward."""
+
+    def begin(self, layout: Layout) -> KeyValueStep:
+        """Make room for the tokens of one forward."""
 
 
 class LayerCache:
@@ -23,6 +44,7 @@ class LayerCache:
     Attributes:
         positions_B_S: Position of the token in each slot; -1 where there is none. The last slot is read by nobody:
             padding goes there, and what a ring cannot hold.
+        draft_slots: How many tokens of the newest forward, beside its first, can be forgotten in a ring.
     """
 
     def __init__(
@@ -36,6 +58,7 @@ class LayerCache:
         device: torch.device | str | None = None,
     ) -> None:
         self.shape = shape
+        self.draft_slots = draft_slots
         slots = 0 if shape.reach_tokens is None else shape.reach_tokens + 1 + draft_slots
         self.positions_B_S = torch.full((rows, slots + 1), PADDING, dtype=torch.int64, device=device)
         # Zeros: a slot that nobody wrote has weight 0, and 0 times garbage may be NaN.
@@ -52,8 +75,12 @@ class LayerCache:
         """Bytes of keys and values for all rows, what is reserved and not used yet included."""
         return sum(part[:, :, 1:].numel() * part.element_size() for memory in self._memory for part in memory)
 
-    def begin(self, layout: Layout) -> "CacheStep":
+    def begin(self, layout: Layout, rows: slice | Tensor = ALL_ROWS) -> "CacheStep":
         """Make room for the tokens of one forward, and return how its layers store and see them.
+
+        Args:
+            layout: Where the tokens stand.
+            rows: Which rows of the cache they belong to, in order.
 
         Raises:
             ValueError: Rows of several documents.
@@ -62,12 +89,12 @@ class LayerCache:
             message = "a cache holds one document in each row"
             raise ValueError(message)
         own = layout.positions_B_T
-        earlier = self.positions_B_S[:, : self.slots]
+        earlier = self.positions_B_S[rows, : self.slots]
         is_first = not bool((earlier >= 0).any())
         longest = max(int(own.max()), -1 if is_first else int(earlier.max())) + 1
         if self.shape.reach_tokens is None:
             self.reserve(longest)
-        return CacheStep(self, own, is_first=is_first, longest=longest)
+        return CacheStep(self, own, rows, is_first=is_first, longest=longest)
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of so many tokens; rings have all they need."""
@@ -85,6 +112,22 @@ class LayerCache:
         In a ring this holds for the tokens of the newest forward, if those were at most 1 + `draft_slots`.
         """
         self.positions_B_S[self.positions_B_S >= lengths_B[:, None]] = PADDING
+
+    def forget_row_from(self, row: int, length: int) -> None:
+        """Forget the tokens of one row from position `length` on; see `forget_from`."""
+        positions_S = self.positions_B_S[row]
+        positions_S[positions_S >= length] = PADDING
+
+    def forget_rows_from(self, rows_R: Tensor, lengths_R: Tensor) -> None:
+        """Forget the tokens of some rows from a position of each on; see `forget_from`."""
+        positions_R_S = self.positions_B_S[rows_R]
+        self.positions_B_S[rows_R] = positions_R_S.masked_fill(positions_R_S >= lengths_R[:, None], PADDING)
+
+    def forget_row(self, row: int) -> None:
+        """Forget a whole row, numbers included, so that another document may have it."""
+        self.positions_B_S[row] = PADDING
+        for part in (part for memory in self._memory for part in memory):
+            part[row] = 0
 
     def parts(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return the memory of a layer: keys [B, G, slots + 1, C] and values [B, G, slots + 1, U]."""
@@ -107,20 +150,23 @@ class CacheStep:
         seen: Layout of the keys that `store` returns; None where those are the forward's own tokens alone.
     """
 
-    def __init__(self, cache: LayerCache, own_B_T: Tensor, *, is_first: bool, longest: int) -> None:
+    def __init__(
+        self, cache: LayerCache, own_B_T: Tensor, rows: slice | Tensor, *, is_first: bool, longest: int
+    ) -> None:
         self._cache = cache
-        self._rows = torch.arange(own_B_T.shape[0], device=own_B_T.device)[:, None]
+        self._read_rows = rows
+        self._rows = torch.arange(cache.positions_B_S.shape[0], device=own_B_T.device)[rows, None]
         self._slots_B_T = cache.slots_of(own_B_T)
         reach = cache.shape.reach_tokens
         # Where nothing is overwritten that these tokens still see, they are stored first and seen in their slots.
         self._is_in_place = reach is None or own_B_T.shape[1] <= cache.slots - reach
         self._slots_seen = longest if reach is None else cache.slots
-        earlier = cache.positions_B_S[:, : cache.slots].clone()
+        earlier = cache.positions_B_S[rows, : cache.slots].clone()
         cache.positions_B_S[self._rows, self._slots_B_T] = own_B_T
         cache.positions_B_S[:, cache.slots] = PADDING
         self.seen: Layout | None = None
         if not is_first and self._is_in_place:
-            self.seen = Layout(cache.positions_B_S[:, : self._slots_seen])
+            self.seen = Layout(cache.positions_B_S[rows, : self._slots_seen])
         elif not is_first:
             self.seen = Layout(torch.cat((earlier, own_B_T), dim=1))
 
@@ -136,9 +182,10 @@ class CacheStep:
         own = new_B_T_G_C.transpose(1, 2)
         seen = own
         if self.seen is not None and not self._is_in_place:
-            seen = torch.cat((memory[:, :, :-1], own), dim=2)
+            seen = torch.cat((memory[self._read_rows, :, :-1], own), dim=2)
         memory[self._rows, :, self._slots_B_T] = new_B_T_G_C.to(memory.dtype)
-        return memory[:, :, : self._slots_seen] if self.seen is not None and self._is_in_place else seen
+        in_place = self.seen is not None and self._is_in_place
+        return memory[self._read_rows, :, : self._slots_seen] if in_place else seen
 
 
 class KeyValueCache:

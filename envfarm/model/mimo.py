@@ -1,12 +1,12 @@
 """The whole model: embedding, hybrid layers, final norm, head, MTP blocks; state dict by the checkpoint's names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from envfarm.model.attention_pass import AttentionPass
+from envfarm.model.attention_pass import Attends, AttentionPass
 from envfarm.model.config import LayerKind, MiMoConfig
 from envfarm.model.decoder_layer import DecoderLayer
 from envfarm.model.experts import Experts
@@ -47,17 +47,9 @@ class Backbone(nn.Module):
             self.mtp = MTPStack(config, dtype=dtype, device=device)
 
     def forward(
-        self,
-        tokens_B_T: Tensor,
-        layout: Layout,
-        cache: KeyValueCache | None,
-        replayed: Sequence[Tensor] | None,
+        self, tokens_B_T: Tensor, passes: Mapping[LayerKind, Attends], replayed: Sequence[Tensor] | None = None
     ) -> ForwardResult:
         """Return hidden states and routings; see `MiMo.forward`."""
-        passes = {
-            kind: AttentionPass(self.config, kind, layout, None if cache is None else cache.main[kind])
-            for kind in LayerKind
-        }
         depth = dict.fromkeys(LayerKind, 0)
         routings: list[Routing] = []
         x: Tensor = self.embed_tokens(tokens_B_T)
@@ -102,7 +94,11 @@ class MiMo(nn.Module):
         """
         rows, tokens = tokens_B_T.shape
         layout = layout or Layout.plain(rows, tokens, tokens_B_T.device)
-        result: ForwardResult = self.model(tokens_B_T, layout, cache, replayed)
+        passes = {
+            kind: AttentionPass(self.config, kind, layout, None if cache is None else cache.main[kind])
+            for kind in LayerKind
+        }
+        result: ForwardResult = self.model(tokens_B_T, passes, replayed)
         return result
 
     def predict_further(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from envfarm.model.attention import Attention
-from envfarm.model.attention_pass import AttentionPass
+from envfarm.model.attention_pass import Attends
 from envfarm.model.config import LayerKind, MiMoConfig
 from envfarm.model.feed_forward import FeedForward
 from envfarm.model.norm import RMSNorm
@@ -33,7 +33,7 @@ class MTPBlock(nn.Module):
         self.mlp = FeedForward(config.hidden_size, config.intermediate_size, dtype=dtype, device=device)
         self.final_layernorm = norm()
 
-    def forward(self, embedding_B_T_D: Tensor, hidden_B_T_D: Tensor, attention: AttentionPass) -> Tensor:
+    def forward(self, embedding_B_T_D: Tensor, hidden_B_T_D: Tensor, attention: Attends) -> Tensor:
         """Return hidden states for the head, [B, T, D].
 
         Args:

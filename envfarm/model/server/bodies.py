@@ -1,0 +1,212 @@
+"""What clients send, checked field by field. PURE.
+
+Fields that we do not know are ignored, as OpenAI's own server does; those that would change the answer and are not
+built are refused by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from envfarm.errors import RequestRefusedError
+from envfarm.model.chat import Message, Role, Tool, ToolCall
+from envfarm.model.chat_reply import written_arguments
+
+Body = TypeVar("Body", bound="SharedFields")
+
+
+class StreamOptions(Struct):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class SharedFields(Struct, kw_only=True):
+    """What both kinds of completions have; absent fields are None where another field decides."""
+
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    prompt_cache_key: str | None = None
+    return_routed_experts: bool = False
+    routed_experts_start_len: int = 0
+    return_token_ids: bool = False
+    ignore_eos: bool = False
+    n: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Where the answer's text ends."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class CalledFunction(Struct):
+    """A call's function; arguments are JSON."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class GivenCall(Struct):
+    """A call in an earlier answer."""
+
+    function: CalledFunction
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class ContentPart(Struct):
+    """A part of a message; only text can be read."""
+
+    type: str
+    text: str = ""
+
+
+class GivenMessage(Struct):
+    """A message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[GivenCall] | None = None
+
+
+class DeclaredFunction(Struct):
+    """A function that may be called."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class DeclaredTool(Struct):
+    """A tool that may be called."""
+
+    function: DeclaredFunction
+    type: Literal["function"] = "function"
+
+
+class TemplateOptions(Struct):
+    """Options of the chat template, by the name that SGLang and vLLM give them."""
+
+    enable_thinking: bool = True
+
+
+class ChatBody(SharedFields, kw_only=True):
+    """The body of /v1/chat/completions."""
+
+    messages: list[GivenMessage]
+    tools: list[DeclaredTool] | None = None
+    tool_choice: Any = None
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    response_format: Mapping[str, Any] | None = None
+
+
+class CompletionBody(SharedFields, kw_only=True):
+    """The body of /v1/completions."""
+
+    prompt: str | list[int]
+    logprobs: int | None = None
+    echo: bool = False
+    suffix: str | None = None
+    best_of: int | None = None
+
+
+def parse_body(content: bytes, kind: type[Body]) -> Body:
+    """Return what a client sent.
+
+    Raises:
+        RequestRefusedError: It is not JSON, a field is missing or of a wrong type, or asks for what is not built.
+    """
+    try:
+        body = msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one of these
+        message = f"the body cannot be read: {error}"
+        raise RequestRefusedError(message) from error
+    for name, ours in _ONLY.items():
+        value = getattr(body, name, None)
+        if value not in (None, *ours):
+            message = f"{name}: {value!r} is not built"
+            raise RequestRefusedError(message)
+    return body
+
+
+_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "echo": (False,),
+    "suffix": ("",),
+    "tool_choice": ("auto", "none"),
+    "response_format": ({"type": "text"},),
+}
+"""Fields that change an answer in ways that are not built, and the values that change nothing."""
+
+
+def conversation_of(body: ChatBody) -> tuple[list[Message], list[Tool]]:
+    """Return messages and tools.
+
+    Raises:
+        RequestRefusedError: There is no message, a part is no text, or a call's arguments are no JSON object.
+    """
+    if not body.messages:
+        message = "messages: there is none"
+        raise RequestRefusedError(message)
+    tools = [] if body.tool_choice == "none" else body.tools or []
+    return [_message(place, given) for place, given in enumerate(body.messages)], [
+        Tool(
+            name=tool.function.name,
+            description=tool.function.description or "",
+            parameters=tool.function.parameters or {},
+        )
+        for tool in tools
+    ]
+
+
+def _message(place: int, given: GivenMessage) -> Message:
+    role = Role.SYSTEM if given.role == "developer" else Role(given.role)
+    if role is Role.SYSTEM and place:
+        message = f"messages[{place}]: a system message has to be the first one"
+        raise RequestRefusedError(message)
+    calls = given.tool_calls or ()
+    return Message(
+        role=role,
+        content=_text(place, given.content),
+        reasoning=given.reasoning_content or "",
+        tool_calls=tuple(_call(place, call.function) for call in calls),
+    )
+
+
+def _text(place: int, content: str | list[ContentPart] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    for part in content:
+        if part.type != "text":
+            message = f"messages[{place}]: a part of type {part.type!r} cannot be read"
+            raise RequestRefusedError(message)
+    return "".join(part.text for part in content)
+
+
+def _call(place: int, function: CalledFunction) -> ToolCall:
+    try:
+        arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        message = f"messages[{place}]: the arguments of {function.name} are no JSON object: {error}"
+        raise RequestRefusedError(message) from error
+    return ToolCall(name=function.name, arguments=written_arguments(arguments))
