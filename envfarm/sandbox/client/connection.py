@@ -16,6 +16,7 @@ from envfarm.errors import BoundaryError, SandboxLostError, SandboxRefusedError,
 from envfarm.sandbox.client.frames import Fields, Frame, Kind, Status, Tag, Value, encode_fields
 from envfarm.sandbox.client.link import AgentFacts, Claim, Link, LinkCutError, join
 from envfarm.sandbox.client.roads import Road
+from envfarm.sandbox.one_error import as_raised
 
 _PING_SECONDS = 20.0
 _PINGS_PER_LEASE = 3
@@ -293,17 +294,6 @@ async def _run_in(scope: anyio.CancelScope, client: AgentClient) -> None:
     """Keep the connection up also while the block is being cancelled: its jobs are ended through it."""
     with scope:
         await client._run()  # noqa: SLF001 -- one class in two halves
-
-
-@asynccontextmanager
-async def as_raised() -> AsyncIterator[None]:
-    """Let the one error of a task group pass as it was raised: callers see no group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
 
 
 def raise_refusal(reply: Reply, kind: Kind) -> None:

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 import anyio
 
 from envfarm.errors import BoundaryError, SandboxLostError
-from envfarm.sandbox.client.connection import AgentClient, Reply, as_raised, raise_refusal
+from envfarm.sandbox.client.connection import AgentClient, Reply, raise_refusal
 from envfarm.sandbox.client.frames import Fields, Kind, Status, Tag, Value, encode_fields
+from envfarm.sandbox.one_error import as_raised
 
 _FIRST_INPUT_BYTES = 1 << 18
 _INPUT_BYTES = 1 << 19

@@ -21,6 +21,7 @@ from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
 from envfarm.sandbox.local.lease import LocalSandbox
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, owner_mark, remove_leftovers
+from envfarm.sandbox.one_error import as_raised
 
 _START_SECONDS = 60.0
 _GROUP_TRIES, _GROUP_PAUSE_SECONDS = 500, 0.01
@@ -69,17 +70,6 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@asynccontextmanager
-async def _as_raised() -> AsyncIterator[None]:
-    """Let the one error of a task group pass as it was raised: who leases sees no group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
-
-
 class LocalProvider:
     """Leases jails; use `open_local_provider`."""
 
@@ -115,7 +105,7 @@ class LocalProvider:
                 raise
             sandbox = LocalSandbox(channel, lease_arguments(self._facts, request, paths), request.limits, groups)
             listening = anyio.CancelScope(shield=True)
-            async with _as_raised(), anyio.create_task_group() as group:
+            async with as_raised(), anyio.create_task_group() as group:
                 group.start_soon(_listen, sandbox, listening)
                 try:
                     yield sandbox
