@@ -27,7 +27,7 @@ from envfarm_verifiers.test_files import apply_edits
 from task_miner.languages.guards import ProposedTest, ProposedTwin
 from task_miner.quality.calibrate_data import calibrate_data
 from task_miner.quality.calibration_bench import CalibrationBench, CalibrationRequest
-from task_miner.quality.check_choice import is_protected_by_values, keep_checks, read_answers
+from task_miner.quality.check_choice import Answers, is_protected_by_values, keep_checks, read_answers
 from task_miner.quality.twin_choice import (
     FIRST_ROUNDS,
     Candidate,
@@ -69,7 +69,7 @@ async def calibrate(request: CalibrationRequest) -> Calibrated:
     tests, proposed = _find_tests(request, bench.reference, report)
     tests, files, hidden = await _calibrate_checks(bench, tests, proposed, report)
     tests = await _calibrate_twins(bench, tests, {number: found.twins for number, found in proposed.items()})
-    tests += await _made_of_data(bench, tests, report)
+    tests = await _with_data(bench, tests, report)
     findings = [*report.findings, *hidden.findings]
     calibration = Calibration(
         audit_kinds=tuple(sorted({item.kind for item in findings if item.kind != CHANGED})),
@@ -81,15 +81,19 @@ async def calibrate(request: CalibrationRequest) -> Calibrated:
     return Calibrated(plan=plan, protection=protection, runs=bench.count)
 
 
-async def _made_of_data(
+async def _with_data(
     bench: CalibrationBench, tests: tuple[ProtectedTest, ...], report: TestReport
 ) -> tuple[ProtectedTest, ...]:
-    """Return what data files protect, confirmed."""
-    covered = {name for test in tests for name in test.ids}
+    """Return the tests with what data files protect, confirmed, in the place of definitions that have nothing else."""
+    covered = {name for test in tests if test.checks or test.twins for name in test.ids}
     deciding = bench.request.package.task.tests.fail_to_pass
     uncovered = tuple(name for name in deciding if name in report.collected and name not in covered)
-    found = await calibrate_data(bench, uncovered)
-    return await _confirm(bench, bench.small(found), found) if found else ()
+    found = await calibrate_data(bench, tests, uncovered)
+    if not found:
+        return tests
+    taken = {name for test in found for name in test.fail_to_pass}
+    kept = tuple(test for test in tests if not taken.intersection(test.fail_to_pass))
+    return kept + await _confirm(bench, bench.small([*kept, *found]), found)
 
 
 async def _protection(bench: CalibrationBench, tests: Sequence[ProtectedTest]) -> Protection:
@@ -98,22 +102,23 @@ async def _protection(bench: CalibrationBench, tests: Sequence[ProtectedTest]) -
     if any(test.checks for test in tests):
         on_base = await bench.report(bench.base, bench.small(tests, asking=True), _asking(bench, tests))
     answers = read_answers(tests, on_base)
-    covered = {prefix_of(name) for test in tests for name in test.fail_to_pass}
-    deciding = {prefix_of(name) for name in bench.request.package.task.tests.fail_to_pass}
-    counts = {"values": 0, "strong_twins": 0, "weak_twins": 0, "none": len(deciding - covered)}
+    best: dict[str, str] = {prefix_of(name): "none" for name in bench.request.package.task.tests.fail_to_pass}
     for test in tests:
-        functions = len({prefix_of(name) for name in test.fail_to_pass}) if _is_made_of_data(test) else 1
-        if is_protected_by_values(test, answers):
-            counts["values"] += functions
-        elif any(twin.strong for twin in test.twins):
-            counts["strong_twins"] += functions
-        else:
-            counts["weak_twins" if test.twins else "none"] += functions
-    return Protection(**counts)
+        kind = _kind_of(test, answers)
+        for prefix in {prefix_of(name) for name in test.fail_to_pass}:
+            best[prefix] = min(best.get(prefix, kind), kind, key=_KINDS.index)
+    return Protection(**{kind: sum(found == kind for found in best.values()) for kind in _KINDS})
 
 
-def _is_made_of_data(test: ProtectedTest) -> bool:
-    return not any(name.startswith(f"{test.path}::") for name in test.ids)
+_KINDS = ("values", "strong_twins", "weak_twins", "none")
+
+
+def _kind_of(test: ProtectedTest, answers: Answers) -> str:
+    if is_protected_by_values(test, answers):
+        return "values"
+    if any(twin.strong for twin in test.twins):
+        return "strong_twins"
+    return "weak_twins" if test.twins else "none"
 
 
 def _report(found: BoxRun) -> TestReport:

@@ -1,5 +1,6 @@
 """Finds twins in data files for the deciding tests that have none in a source file, by running them."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -14,11 +15,14 @@ from task_miner.quality.twin_choice import fails_everywhere
 from task_miner.together import run_together
 
 
-async def calibrate_data(bench: CalibrationBench, uncovered: tuple[str, ...]) -> tuple[ProtectedTest, ...]:
+async def calibrate_data(
+    bench: CalibrationBench, tests: Sequence[ProtectedTest], uncovered: tuple[str, ...]
+) -> tuple[ProtectedTest, ...]:
     """Return what protects tests that are made of data files; they have still to be confirmed.
 
     Args:
         bench: Runs tests.
+        tests: Definitions that are protected otherwise: small runs hold them as well, so no alteration may touch them.
         uncovered: Deciding tests that no definition protects.
 
     Raises:
@@ -33,7 +37,7 @@ async def calibrate_data(bench: CalibrationBench, uncovered: tuple[str, ...]) ->
     tried = [edits[turn] for turn in turns for edits in proposed if turn < len(edits)][:MOST_TRIED]
     if not uncovered or not tried:
         return ()
-    command = bench.small([ProtectedTest(path="", name="", ids=uncovered, fail_to_pass=uncovered)])
+    command = bench.small([*tests, ProtectedTest(path="", name="", ids=uncovered, fail_to_pass=uncovered)])
     works = [partial(bench.report, bench.fix, command, apply_edits(bench.reference, [edit])) for edit in tried]
     plain, *altered = await run_together([partial(bench.report, bench.fix, command, {}), *works])
     wanted = frozenset(name for name in uncovered if plain.outcomes.get(name) is TestOutcome.PASSED)
@@ -42,8 +46,8 @@ async def calibrate_data(bench: CalibrationBench, uncovered: tuple[str, ...]) ->
         for edit, report in zip(tried, altered, strict=True)
         if (twin := failing_tests(edit, wanted, plain, report)) is not None
     ]
-    tests = group_tests(twins, plain.collected)
-    return tuple([await _seen_on_base(bench, test) for test in tests])
+    found = group_tests(twins, plain.collected)
+    return tuple([await _seen_on_base(bench, test) for test in found])
 
 
 async def _seen_on_base(bench: CalibrationBench, test: ProtectedTest) -> ProtectedTest:

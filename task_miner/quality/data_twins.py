@@ -45,7 +45,7 @@ def propose_alterations(path: str, old: bytes | None, new: bytes) -> tuple[Edit,
     if len(new) > _LARGEST_FILE:
         return ()
     try:
-        texts = new.decode().splitlines(keepends=True)
+        texts = [line.decode() for line in new.splitlines(keepends=True)]
     except UnicodeDecodeError:
         return ()
     added = added_lines((old or b"").splitlines(), new.splitlines())

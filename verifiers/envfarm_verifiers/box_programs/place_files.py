@@ -134,9 +134,9 @@ def place_or_tell(job):
     """Do all of it, and return an exit code; what went wrong goes to standard error."""
     try:
         place(job)
-    except OSError as error:
-        sys.stderr.write("files cannot be placed: {}\n".format(error))
-        return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else FAILED
+    except Exception as error:  # noqa: BLE001 -- whatever it is, no test runs on files that are not placed
+        sys.stderr.write("files cannot be placed: {!r}\n".format(error))
+        return DISK_FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else FAILED
     return 0
 
 
