@@ -308,6 +308,32 @@ def test_who_tells_the_report_and_is_not_the_runner_is_named(who: str, tiny_task
     assert any(name.startswith("caller:") for name in names), (names, printed[-2000:])
 
 
+READS = {
+    "throws": "tell.__self__.throw(ValueError)",
+    "throws into a pipe": "ask = __envfarm_ask__; write = dict(zip(ask.__code__.co_freevars, ask.__closure__))['write']"
+    "; write.cell_contents.__closure__[0].cell_contents[0].__self__.throw(ValueError)",
+    "hands in an event of its own kind": "tell(type('T', (tuple,), {})(('begin', 'a')))",
+    "hands in a text of its own kind": "tell(('begin', type('S', (str,), {})('a')))",
+    "compiles under a frozen name": "exec(compile('def h(): pass', '<frozen os>', 'exec'), {})",
+    "makes code under a frozen name": "(lambda: 1).__code__.replace(co_filename='<frozen os>')",
+    "keeps a generator's frame": "g = (x for x in [1]); g.gi_frame",
+    "keeps a generator's own frame": "g = (sys._getframe() for x in [1]); next(g)",
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="audit hooks came with 3.8")
+@pytest.mark.parametrize("how", READS)
+def test_who_reaches_for_the_report_s_keeper_is_named(how: str, tiny_task: "TinyTask") -> None:
+    code = f"{REACHES}tell = found.tell\ntry:\n    {READS[how]}\nexcept Exception as error:\n    print(repr(error))\n"
+    files = {"src/tiny/__init__.py": code, "tests/conftest.py": ""}
+    files["tests/test_one.py"] = "import tiny\ndef test_one(): pass\n"
+    records, status, printed = run_job(tiny_task, files, watch=True, asks=True, sources=TEST_CODE)
+    alarms = {record["finding"] for record in of_kind(records, "audit")} - {"frames_walked", "runner_imported"}
+    assert alarms or of_kind(records, "changed") or of_kind(records, "problem"), (records, printed[-2000:])
+    assert [record["outcome"] for record in of_kind(records, "test")] == ["passed"]
+    assert status == 0
+
+
 HANDLERS = """
 import asyncio, functools, signal
 def mine(number, frame): pass
@@ -320,6 +346,11 @@ def mine(number, frame): pass
     [
         ("signal.signal(signal.SIGUSR1, mine)", ["signal:10"]),
         ("signal.signal(signal.SIGUSR1, functools.partial(mine)); signal.signal(signal.SIGUSR2, print)", [10, 12]),
+        ("signal.signal(signal.SIGUSR1, functools.singledispatch(mine))", [10]),
+        (
+            "import gc, types; gc.callbacks.append(mine); signal.signal(10, types.MethodType(asyncio.run, 1))",
+            [10, "gc"],
+        ),
         ("signal.signal(signal.SIGUSR1, signal.SIG_IGN)", []),
         ("signal.signal(signal.SIGTERM, signal.default_int_handler)", []),
         ("asyncio.run(asyncio.sleep(0))", []),
@@ -329,7 +360,10 @@ def test_who_handles_signals_is_named(code: str, named: list[str | int], tiny_ta
     files = {"src/tiny/__init__.py": HANDLERS.format(code), "tests/test_one.py": "import tiny\ndef test_one(): pass\n"}
     records, _, printed = run_job(tiny_task, files, watch=True, sources=TEST_CODE)
     names = [record["name"] for record in of_kind(records, "changed")]
-    assert names == [name if isinstance(name, str) else f"signal:{name}" for name in named], printed[-2000:]
+    spelled = {"gc": "gc:callback"}
+    assert names == [spelled.get(str(name), name if isinstance(name, str) else f"signal:{name}") for name in named], (
+        printed
+    )
 
 
 def test_who_finds_a_pipe_can_say_with_it_what_its_owner_says_and_no_more() -> None:

@@ -6,8 +6,8 @@ stack is all the environment's, it counts in threads only (a library's function 
 | finding | what was done |
 |---|---|
 | code_replaced | a function's ``__code__`` set; code or function objects made by hand while no module is imported; source compiled under the name of a file of the tests or the environment |
-| threads_read | ``sys._current_frames``: what other threads run |
-| report_read | the frame of a generator of ours, which holds the report |
+| threads_read | ``sys._current_frames``, and frames of generators: what runs elsewhere, or later |
+| report_read | the frame of a generator of ours, which holds the report, or any frame while one runs |
 | trace_set | ``sys.settrace``, ``sys.setprofile``, ``threading.settrace``, ``sys.monitoring`` |
 | frames_walked | ``sys._getframe`` and what gives frames, called by the source itself or through inspect |
 | objects_listed | ``gc.get_objects``, ``gc.get_referrers``, ``gc.get_referents`` |
@@ -55,7 +55,10 @@ _BRIDGES = frozenset(
 )
 """Functions of inspect, logging and traceback that hand frames to their caller."""
 _PROCESS_FILE_PARTS = 4
+_GENERATOR = 0x20 | 0x80 | 0x200
+"""Flags of generators', coroutines' and asynchronous generators' code."""
 _FRAMES = frozenset(("tb_frame", "f_code", "gi_frame", "cr_frame", "ag_frame"))
+_OF_GENERATORS = frozenset(("gi_frame", "cr_frame", "ag_frame"))
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _HARMLESS = frozenset(("cgroup", "mountinfo", "mounts", "stat", "statm", "status"))
 """Files of a process in /proc that hold figures only; libraries count processors by them."""
@@ -74,6 +77,10 @@ def _frame_read(arguments):
     read, name = arguments[:2]
     if name == "gi_frame" and type(read) is GeneratorType and read.gi_code.co_filename.startswith(_OWN_FOLDER):
         return "report_read", name, INDIRECT
+    if name == "tb_frame" and read.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        return "report_read", name, INDIRECT
+    if name in _OF_GENERATORS:
+        return "threads_read", name
     return ("frames_walked", arguments[1]) if arguments[1] in _FRAMES else None
 
 
@@ -184,7 +191,7 @@ _ADDRESSED = ["bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname"
 def _make_compile_check(paths):
     def compiled(arguments):
         name = text_path(arguments[1])
-        if name is None or not name.endswith(".py") or paths.owner_of(name) == SUBMITTED:
+        if name is None or not name.endswith((".py", ">")) or paths.owner_of(name) in (SUBMITTED, GENERATED):
             return None
         return name[-MOST_TOLD:]
 
@@ -196,7 +203,7 @@ def _make_code_check(paths):
 
     def made(arguments):
         name = str(arguments[1])
-        trusted = paths.owner_of(name) == TRUSTED and not name.startswith("<")
+        trusted = paths.owner_of(name) == TRUSTED
         return "code_replaced", name[-MOST_TOLD:], INDIRECT if trusted else OUTSIDE_IMPORTS
 
     return made
@@ -265,6 +272,19 @@ class Hook:
                 return None
             frame = frame.f_back
         return "thread" if way == INDIRECT and get_ident() != self.main else None
+
+    def kind_of(self, kind, event, frame):
+        """Return the finding; for frames that were read, whether the keeper was among them, or a generator's was."""
+        if kind != "frames_walked":
+            return kind
+        if event == "sys._getframe" and frame.f_code.co_flags & _GENERATOR:
+            return "threads_read"
+        while frame is not None:
+            code = frame.f_code
+            if code.co_flags & _GENERATOR and code.co_filename.startswith(_OWN_FOLDER):
+                return "report_read"
+            frame = frame.f_back
+        return "frames_walked"
 
     def note(self, kind, where, what):
         """Write a finding, once for each kind and place."""
@@ -351,7 +371,7 @@ def make_hook(write, current, sources):
                 owner = known.paths.owner_of(getattr(getattr(tracer, "__code__", None), "co_filename", "<none>"))
                 where = where if owner == SUBMITTED else None
             if where is not None:
-                known.note(kind, where, (event + " " + what).strip())
+                known.note(known.kind_of(kind, event, frame_at(1)), where, (event + " " + what).strip())
         finally:
             busy.discard(me)
 

@@ -1,8 +1,9 @@
 """Writes records down the report's descriptor: one JSON line each, with the run's nonce.
 
 Descriptor and nonce stand in the frames of suspended generators and nowhere else. What is handed out are their `send`
-methods, which hold nothing that can be read without an audit event or listing all objects, and each pipe writes records
-of its own kinds only: who finds one can say with it what its owner says, and no more.
+methods; whoever reads the frames behind them is told by audit_hook.py, handlers.py or the pipe itself before he can
+write, and what is told cannot be taken back. Each pipe writes records of its own kinds only: who finds one can say with
+it what its owner says, and no more.
 
 Standard library only, CPython 3.6 and newer. What is needed is captured when this is imported, before anything of the
 workspace can be.
@@ -13,6 +14,7 @@ from json.encoder import encode_basestring_ascii
 
 _PRIVATE_DESCRIPTOR = 700
 _SIDE_BY_SIDE = 8
+_THROWN = '{"kind":"problem","text":"an error was thrown into what writes the report"}'
 _UNWRITTEN = '{"kind":"problem","text":"a record could not be written"}'
 
 
@@ -67,8 +69,14 @@ def open_report(descriptor, nonce):
 def _pipe(descriptor, tail, kinds, ended, write=os.write, process_of=os.getpid, text_of=json_text):
     process = process_of()
     while True:
-        record = yield
-        if ended or process_of() != process or record["kind"] not in kinds:
+        try:
+            record = yield
+        except GeneratorExit:
+            raise
+        except BaseException:  # noqa: BLE001 -- nobody honest throws: the line says so, whoever has this pipe
+            write(descriptor, _THROWN[:-1].encode("ascii") + tail)
+            continue
+        if ended or process_of() != process or type(record) is not dict or record.get("kind") not in kinds:
             continue
         if record["kind"] == "end":
             ended.append(True)

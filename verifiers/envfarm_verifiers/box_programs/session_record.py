@@ -26,7 +26,7 @@ def keep_session(write, running, stop_ids=(), snapshot=None, unexpected=None, ha
         running: A list whose one entry is kept the id of the running test; empty between tests.
         stop_ids: Tests without whose passing the session need not go on.
         snapshot: Compares the runner with what it was; None where the run is not watched.
-        handled: Returns the signals that submitted code newly handles; None as above.
+        handled: Returns what of signals and callbacks submitted code has newly taken; None as above.
         unexpected: Returns, given a step and the frame that told of it, who it is where nobody expects it; or None.
     """
     session = _Session(write, running, frozenset(stop_ids), snapshot)
@@ -39,15 +39,41 @@ def _keep(session, write, unexpected, handled, frame_at=sys._getframe):  # noqa:
     steps = {name: getattr(session, name) for name in _STEPS}
     told, named = None, set()
     while True:
-        event = yield told
-        for number in handled() if handled is not None else ():
-            write({"kind": "changed", "name": "signal:{}".format(number), "how": "handled"})
+        told, event = None, (yield from _exactly(told, write))
+        for name in handled() if handled is not None else ():
+            write({"kind": "changed", "name": name, "how": "taken"})
         asked = unexpected is not None and (event[0] in ("items", "end") or event[0:3:2] == ("raised", "call"))
         who = unexpected(event[0], frame_at(1)) if asked else None
         if who is not None and who not in named:
             named.add(who)
             write({"kind": "changed", "name": who, "how": "unexpected"})
         told = steps[event[0]](*event[1:])
+
+
+def _exactly(told, write):
+    """Give the answer to the last event and take the next one; what is no event, and what is thrown, is a change.
+
+    An event is a tuple of a step and of texts or nothing, and of those exactly: methods of their own would be run here.
+    """
+    while True:
+        try:
+            event = yield told
+        except GeneratorExit:
+            raise
+        except BaseException:  # noqa: BLE001 -- whatever it is, nobody honest throws
+            event = None
+        if type(event) is tuple and event and _is_event(event):
+            return event
+        told = None
+        write({"kind": "changed", "name": "report:event", "how": "forged"})
+
+
+def _is_event(event):
+    if type(event[0]) is not str or event[0] not in _STEPS:
+        return False
+    if event[0] in ("registered", "items"):
+        return True
+    return all(part is None or type(part) is str or type(part) is int for part in event[1:])
 
 
 class _Test:
