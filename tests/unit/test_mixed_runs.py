@@ -1,6 +1,8 @@
 """Small runs: whose coin is whose, and what their outcomes say."""
 
+import importlib.util
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,8 @@ from envfarm.records.test_report import TestOutcome, TestReport
 from envfarm.records.trust import Edit, ProtectedTest, Twin, TwinKind
 from envfarm_verifiers.matching import match_ids
 from envfarm_verifiers.mixed_judge import MixedFindings, judge_mixed_runs
-from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs
+from envfarm_verifiers.mixed_plan import MixedRun, definitions_of, plan_mixed_runs, prefix_of
+from envfarm_verifiers.test_run import trusted_folder
 
 PASSED, FAILED = TestOutcome.PASSED, TestOutcome.FAILED
 FILES = {"t.py": b"one two"}
@@ -115,3 +118,25 @@ def test_outcomes_that_contradict_each_other_are_told(
 )
 def test_a_run_without_all_outcomes_or_without_its_end_is_missing(found: TestReport) -> None:
     assert list(judged(altered=False, found=found).missing) == [0]
+
+
+@given(st.text(st.sampled_from("ab[]:/."), max_size=12))
+def test_the_box_and_the_plan_tell_definitions_by_one_rule(node_id: str) -> None:
+    assert prefix_of(node_id) == DEFINITION_OF(node_id)
+
+
+def test_brackets_of_a_path_are_no_parameters() -> None:
+    assert prefix_of("a[1]/t.py::C::x[2-[3]]") == "a[1]/t.py::C::x"
+
+
+def load_definition_of() -> Callable[[str], str]:
+    spec = importlib.util.spec_from_file_location("plugin_of_mixed", f"{trusted_folder().source}/report_plugin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[str], str] = module.definition_of
+    return found
+
+
+DEFINITION_OF = load_definition_of()

@@ -57,5 +57,6 @@ def definitions_of(tests: Sequence[ProtectedTest]) -> tuple[str, ...]:
 
 
 def prefix_of(node_id: str) -> str:
-    """Return a node id without the parameters at its end."""
-    return node_id.split("[", 1)[0]
+    """Return a node id without the parameters at its end, as `definition_of` of the reporting plug-in does in a box."""
+    path, mark, rest = node_id.partition("::")
+    return path + mark + rest.partition("[")[0]

@@ -38,7 +38,7 @@ class TestCommand:
         only_definitions: Run only tests of these ids without parameters; empty for all.
         watched: Whether the audit hook and the snapshots are on.
         asking: Whether altered files may ask instead of comparing.
-        light: Whether what runs need only for their messages is left out.
+        light: Whether what runs need only for their messages is left out, and parameter sets are named by their place.
         test_code: Patterns of paths that are no submitted code, for the audit hook.
     """
 
