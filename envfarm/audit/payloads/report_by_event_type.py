@@ -2,6 +2,7 @@
 
 
 def _envfarm_cheat(here, facts):
+    import contextlib
     import os
     import sys
 
@@ -19,8 +20,6 @@ def _envfarm_cheat(here, facts):
         def __getitem__(self, name):
             _envfarm_forge_with(sys._getframe(1).f_locals, facts)
 
-    try:
+    with contextlib.suppress(Exception):
         found.tell(Event(("begin", "x")))
-    except Exception:
-        pass
     seen[0](Record(kind="test"))

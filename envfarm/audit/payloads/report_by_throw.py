@@ -11,11 +11,11 @@ def _envfarm_cheat(here, facts):
 
 
 def _envfarm_thrown(generator):
+    import contextlib
+
     error = ValueError()
-    try:
+    with contextlib.suppress(ValueError):
         generator.throw(error)
-    except ValueError:
-        pass
     step, values = error.__traceback__, {}
     while step is not None:
         values.update(step.tb_frame.f_locals)
