@@ -58,7 +58,8 @@ def typed_arguments(call: ToolCall, tool: Tool) -> dict[str, Any]:
 
     A value that is not JSON, or not of its type, stays the text that it is: whoever runs the tool refuses it.
     """
-    properties = tool.parameters.get("properties", {})
+    given = tool.parameters.get("properties")
+    properties = given if isinstance(given, Mapping) else {}  # clients' schemas are not checked
     return {key: _typed(value, properties.get(key, {})) for key, value in call.arguments.items()}
 
 

@@ -45,7 +45,7 @@ def open_checkpoint(path: Path) -> CheckpointFiles:
     """Return what lies in a checkpoint's folder, or beside a config.json.
 
     Raises:
-        CheckpointError: There is no config.json, or a shard is missing, damaged, or at odds with the index.
+        CheckpointError: There is no config.json, or the index or a shard is missing, damaged, or they disagree.
     """
     folder = path.parent if path.name == CONFIG_FILE else path
     return CheckpointFiles(folder, parse_config(_read(folder / CONFIG_FILE)), _find_tensors(folder))
@@ -59,10 +59,10 @@ def listing(names: list[str]) -> str:
 
 def _find_tensors(folder: Path) -> dict[str, StoredTensor]:
     if not (folder / INDEX_FILE).is_file():
-        return _read_header(folder / SINGLE_FILE) if (folder / SINGLE_FILE).is_file() else {}
+        return _without_index(folder)
     weight_map = _read_index(folder / INDEX_FILE)
     files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (folder / file).is_file()]
+    missing = [file for file in files if not _is_file(folder / file)]
     if missing:
         message = f"{INDEX_FILE}: of {len(files)} shards {len(missing)} are missing: {listing(missing)}"
         raise CheckpointError(message)
@@ -76,12 +76,29 @@ def _find_tensors(folder: Path) -> dict[str, StoredTensor]:
     return {name: found[name] for name in weight_map}
 
 
+def _without_index(folder: Path) -> dict[str, StoredTensor]:
+    if (folder / SINGLE_FILE).is_file():
+        return _read_header(folder / SINGLE_FILE)
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    if shards:
+        message = f"{folder / INDEX_FILE}: it is missing, and says which weights lie in {listing(shards)}"
+        raise CheckpointError(message)
+    return {}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, for instance
+        return False
+
+
 def _read_index(path: Path) -> dict[str, str]:
     """Return which file each tensor lies in; files lie in the folder itself."""
     try:
         weight_map = json.loads(_read(path))["weight_map"]
         right = all(isinstance(file, str) and PurePosixPath(file).name == file for file in weight_map.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path.name}: it has to be a JSON object with a weight_map"
         raise CheckpointError(message) from error
     if not right:

@@ -165,6 +165,8 @@ _COUNTS = (
 def _complaints(config: MiMoConfig) -> list[str]:
     """Return what is wrong, worst first."""
     found = [f"{name} has to be at least 1" for name in _COUNTS if getattr(config, name) < 1]
+    if not 0 < config.partial_rotary_factor <= 1:
+        found.append("partial_rotary_factor has to be above 0 and at most 1")
     if found:
         return found
     layers = config.num_hidden_layers

@@ -28,8 +28,15 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
     "attention_dropout": (0, None),
     "tie_word_embeddings": (False,),
     "rope_scaling": (None,),
+    "rope_parameters": (None,),
     "attention_projection_layout": (None, "split"),
 }
+_UNWRITTEN = ("rope_parameters", "attention_projection_layout")
+"""Keys of later files only."""
+_NULLS: Mapping[str, Any] = {"attention_value_scale": 1.0}
+"""What null means where it does not mean what a missing key means."""
+_LARGEST = 1 << 63
+"""No number of a model comes near it; larger ones fit into no float and no tensor."""
 
 
 def parse_config(text: str | bytes) -> MiMoConfig:
@@ -40,7 +47,7 @@ def parse_config(text: str | bytes) -> MiMoConfig:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"config.json: not JSON: {error}"
         raise CheckpointError(message) from error
     if not isinstance(document, dict):
@@ -56,7 +63,7 @@ def render_config(config: MiMoConfig, *, fp8: bool) -> str:
     document: dict[str, Any] = {
         "architectures": ["MiMoV2FlashForCausalLM"],
         "model_type": MODEL_TYPE,
-        **{key: allowed[0] for key, allowed in _FIXED.items() if key != "attention_projection_layout"},
+        **{key: allowed[0] for key, allowed in _FIXED.items() if key not in _UNWRITTEN},
         **dataclasses.asdict(config),
         "num_hidden_layers": config.num_hidden_layers,
         "sliding_window_size": config.sliding_window,
@@ -93,8 +100,11 @@ def _refuse_unsupported(document: Mapping[str, Any]) -> None:
             message = f"config.json: {key} is {document[key]!r}; only {allowed[0]!r} is supported"
             raise CheckpointError(message)
     quantization = document.get("quantization_config") or {}
+    if not isinstance(quantization, dict):
+        message = "config.json: quantization_config has to be a JSON object"
+        raise CheckpointError(message)
     method, tile = quantization.get("quant_method", "fp8"), quantization.get("weight_block_size", [TILE, TILE])
-    if method != "fp8" or list(tile or ()) != [TILE, TILE]:
+    if method != "fp8" or tile != [TILE, TILE]:
         message = f"config.json: quantization {method!r} in blocks of {tile}; only fp8 in [{TILE}, {TILE}] is supported"
         raise CheckpointError(message)
 
@@ -102,6 +112,7 @@ def _refuse_unsupported(document: Mapping[str, Any]) -> None:
 def _values(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that the document gives; the window goes by the name that SGLang reads first."""
     given = dict(document)
+    given |= {name: meant for name, meant in _NULLS.items() if name in given and given[name] is None}
     if given.get("sliding_window_size") is not None:
         given["sliding_window"] = given["sliding_window_size"]
     values: dict[str, Any] = {}
@@ -129,6 +140,9 @@ def _checked(name: str, value: Any) -> Any:
     wanted = _FIELDS[name]
     if wanted is bool and isinstance(value, bool):
         return value
+    if isinstance(value, int | float) and not abs(value) < _LARGEST:  # NaN as well
+        message = f"config.json: {name} is no number that a model can have"
+        raise CheckpointError(message)
     if wanted is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -74,7 +74,8 @@ def count_parameters(config: MiMoConfig) -> ParameterCounts:
             mtp += parameter.size
             continue
         total += parameter.size
-        active += parameter.size if (parameter.expert or 0) < config.num_experts_per_tok else 0
+        is_active = parameter.expert is None or parameter.expert < config.num_experts_per_tok
+        active += parameter.size if is_active else 0
     return ParameterCounts(total=total, active=active, mtp=mtp)
 
 

@@ -19,6 +19,8 @@ LARGEST_HEADER_BYTES = 100_000_000
 ITEM_BYTES: Mapping[str, int] = {"F8_E4M3": 1, "BF16": 2, "F16": 2, "F32": 4}
 """The types that this architecture's weights are stored in."""
 _METADATA = "__metadata__"
+_LARGEST = 1 << 63
+"""No axis and no file is as large."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def parse_header(file: str, header: bytes, file_bytes: int) -> dict[str, TensorP
     """
     try:
         document = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"{file}: its header is not JSON: {error}"
         raise CheckpointError(message) from error
     if not isinstance(document, dict):
@@ -87,7 +89,7 @@ def render_header(entries: Sequence[tuple[str, str, tuple[int, ...]]]) -> bytes:
 def _place(file: str, name: str, entry: Any, start: int) -> TensorPlace:
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        whole = all(type(number) is int and 0 <= number < _LARGEST for number in (*shape, begin, end))
     except (KeyError, TypeError, ValueError) as error:
         message = f"{file}: the entry of {name} is malformed"
         raise CheckpointError(message) from error

@@ -7,6 +7,8 @@ from enum import StrEnum
 Constraint = Callable[[Sequence[int]], Collection[int] | None]
 """Takes the tokens generated so far, returns those that may follow; None where all may, nothing where none may."""
 MOST_TOP_LOGPROBS = 20
+MOST_STOP_TEXTS = 16
+MOST_STOP_TEXT_CHARACTERS = 1_024
 
 
 class Finish(StrEnum):
@@ -48,7 +50,8 @@ class Request:
         most_tokens: The answer's limit.
         sampling: How tokens are drawn.
         stop_tokens: The answer ends with one of these; it belongs to the answer's tokens, and not to its text.
-        stop_texts: The answer ends where its text holds one of these; the text ends before it.
+        stop_texts: The answer ends where its text holds one of these; the text ends before it. At most
+            `MOST_STOP_TEXTS`, of `MOST_STOP_TEXT_CHARACTERS` each: every token is compared with all of them.
         forced: The answer's first tokens, given instead of drawn.
         constraint: Which tokens may follow, step by step.
         top_logprobs: How many of the likeliest tokens to tell at each step.

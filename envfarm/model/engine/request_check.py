@@ -1,7 +1,13 @@
 """What a request may not ask for. PURE."""
 
 from envfarm.model.config import MiMoConfig
-from envfarm.model.engine.request import MOST_TOP_LOGPROBS, Request, Sampling
+from envfarm.model.engine.request import (
+    MOST_STOP_TEXT_CHARACTERS,
+    MOST_STOP_TEXTS,
+    MOST_TOP_LOGPROBS,
+    Request,
+    Sampling,
+)
 
 MOST_EXPERTS = 256
 """An expert's number has to fit into a byte."""
@@ -26,6 +32,11 @@ def complaints_about(request: Request, config: MiMoConfig, context_tokens: int) 
         found.append(f"a token is not one of the {config.vocab_size:,} of the vocabulary")
     if not 0 <= request.top_logprobs <= MOST_TOP_LOGPROBS:
         found.append(f"top_logprobs has to be from 0 to {MOST_TOP_LOGPROBS}")
+    if len(request.stop_texts) > MOST_STOP_TEXTS or any(map(_is_too_long, request.stop_texts)):
+        found.append(
+            f"there may be {MOST_STOP_TEXTS} stop texts, each of at most {MOST_STOP_TEXT_CHARACTERS:,} characters: "
+            f"{len(request.stop_texts)} are given, the longest with {max(map(len, request.stop_texts)):,}"
+        )
     if not _can_sample(request.sampling):
         found.append(
             f"temperature has to be from 0 to {_MOST_TEMPERATURE:g}, top_p above 0 and at most 1, top_k at least 0"
@@ -33,6 +44,10 @@ def complaints_about(request: Request, config: MiMoConfig, context_tokens: int) 
     if request.routing_wanted and not 0 < config.n_routed_experts <= MOST_EXPERTS:
         found.append(f"routed experts are told of models with 1 to {MOST_EXPERTS} experts")
     return found
+
+
+def _is_too_long(stop_text: str) -> bool:
+    return len(stop_text) > MOST_STOP_TEXT_CHARACTERS
 
 
 def _can_sample(sampling: Sampling) -> bool:

@@ -60,7 +60,8 @@ def token_probabilities(logits_B_V: Tensor, samplings: Sequence[Sampling]) -> Te
     """
     temperatures = [sampling.temperature or 1.0 for sampling in samplings]
     scale = torch.tensor(temperatures, dtype=torch.float64, device=logits_B_V.device)
-    probabilities = (logits_B_V.double() / scale[:, None]).softmax(-1)
+    below_B_V = logits_B_V.double() - logits_B_V.amax(-1, keepdim=True).double()  # a tiny scale makes no infinity of 0
+    probabilities = (below_B_V / scale[:, None]).softmax(-1)
     for row, sampling in enumerate(samplings):
         if sampling.temperature == 0:
             probabilities[row] = torch.zeros_like(probabilities[row])

@@ -182,6 +182,7 @@ class CompletionAnswer:
         self.request = make_request(service, body, prompt, body.max_tokens, body.logprobs or 0)
         self._id = secrets.token_hex(12)
         self._whole = _Answer()
+        self._told_characters = 0
 
     async def whole(self) -> Json:
         """Return the answer when it is there."""
@@ -211,7 +212,8 @@ class CompletionAnswer:
     def _part(self, text: str, tokens: list[GeneratedToken], end: str | None) -> Json:
         logprobs = None
         if self._body.logprobs is not None:
-            logprobs = completion_logprobs_json(tokens, self._service.tokenizer)
+            logprobs = completion_logprobs_json(tokens, self._service.tokenizer, self._told_characters)
+            self._told_characters += sum(map(len, logprobs["tokens"]))
         choice: Json = {"index": 0, "text": text, "finish_reason": end, "logprobs": logprobs}
         if self._body.return_token_ids:
             choice["token_ids"] = [token.token for token in tokens]
@@ -242,7 +244,7 @@ def make_request(
             top_k=max(body.top_k or 0, 0),  # -1 means all, as elsewhere
             seed=secrets.randbits(_SEED_BITS) if body.seed is None else body.seed,
         ),
-        stop_tokens=frozenset() if body.ignore_eos else service.tokenizer.end_tokens,
+        stop_tokens=frozenset(body.stop_token_ids or ()).union(() if body.ignore_eos else service.tokenizer.end_tokens),
         stop_texts=body.stop_texts,
         top_logprobs=top_logprobs,
         routing_wanted=body.return_routed_experts,

@@ -4,7 +4,6 @@ Fields that we do not know are ignored, as OpenAI's own server does; those that 
 built are refused by name.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,6 +12,7 @@ from msgspec import Struct
 from envfarm.errors import RequestRefusedError
 from envfarm.model.chat import Message, Role, Tool, ToolCall
 from envfarm.model.chat_reply import written_arguments
+from envfarm.model.server.unsupported_fields import UnsupportedFields, refuse_unsupported
 
 Body = TypeVar("Body", bound="SharedFields")
 
@@ -23,7 +23,7 @@ class StreamOptions(Struct):
     include_usage: bool = False
 
 
-class SharedFields(Struct, kw_only=True):
+class SharedFields(UnsupportedFields, kw_only=True):
     """What both kinds of completions have; absent fields are None where another field decides."""
 
     model: str
@@ -35,15 +35,12 @@ class SharedFields(Struct, kw_only=True):
     top_k: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
     prompt_cache_key: str | None = None
     return_routed_experts: bool = False
     routed_experts_start_len: int = 0
     return_token_ids: bool = False
     ignore_eos: bool = False
-    n: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Mapping[str, float] | None = None
 
     @property
     def stop_texts(self) -> tuple[str, ...]:
@@ -108,12 +105,10 @@ class ChatBody(SharedFields, kw_only=True):
 
     messages: list[GivenMessage]
     tools: list[DeclaredTool] | None = None
-    tool_choice: Any = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     chat_template_kwargs: TemplateOptions | None = None
-    response_format: Mapping[str, Any] | None = None
 
 
 class CompletionBody(SharedFields, kw_only=True):
@@ -121,9 +116,6 @@ class CompletionBody(SharedFields, kw_only=True):
 
     prompt: str | list[int]
     logprobs: int | None = None
-    echo: bool = False
-    suffix: str | None = None
-    best_of: int | None = None
 
 
 def parse_body(content: bytes, kind: type[Body]) -> Body:
@@ -134,29 +126,11 @@ def parse_body(content: bytes, kind: type[Body]) -> Body:
     """
     try:
         body = msgspec.json.decode(content, type=kind)
+        refuse_unsupported(body)
     except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one of these
         message = f"the body cannot be read: {error}"
         raise RequestRefusedError(message) from error
-    for name, ours in _ONLY.items():
-        value = getattr(body, name, None)
-        if value not in (None, *ours):
-            message = f"{name}: {value!r} is not built"
-            raise RequestRefusedError(message)
     return body
-
-
-_ONLY: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "echo": (False,),
-    "suffix": ("",),
-    "tool_choice": ("auto", "none"),
-    "response_format": ({"type": "text"},),
-}
-"""Fields that change an answer in ways that are not built, and the values that change nothing."""
 
 
 def conversation_of(body: ChatBody) -> tuple[list[Message], list[Tool]]:

@@ -17,6 +17,7 @@ from envfarm.model.server.app import make_app
 from envfarm.model.tokenizer import load_tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class ServerSettings:
         listen: `HOST:PORT`; port 0 takes a free one.
         name: What requests call the model; None for the folder's name.
         dtype: `float32` or `bfloat16`.
-        device: Where the model is.
+        device: Where the model is, `cpu` or `cuda`.
         limits: What the engine may use.
         queue_limit: How many requests may wait beside those that generate.
         drain_seconds: How long answers under way may take after the process was asked to end.
@@ -55,10 +56,16 @@ def serve_model(settings: ServerSettings, ready: Callable[[str], None]) -> None:
 
     Raises:
         CheckpointError: The model or its vocabulary cannot be used.
-        SettingsError: The address cannot be had, or the dtype is unknown.
+        SettingsError: The address cannot be had, the dtype or the device is unknown, or there is no such device.
     """
     if settings.dtype not in _DTYPES:
         message = f"dtype: {settings.dtype!r} is none of {', '.join(_DTYPES)}"
+        raise SettingsError(message)
+    if settings.device not in _DEVICES:
+        message = f"device: {settings.device!r} is none of {', '.join(_DEVICES)}"
+        raise SettingsError(message)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        message = "device: there is no cuda device here; take cpu"
         raise SettingsError(message)
     listening = _bind(settings.listen)
     with listening:

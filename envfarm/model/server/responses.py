@@ -74,17 +74,18 @@ def chat_logprobs_json(tokens: Sequence[GeneratedToken], tokenizer: Tokenizer) -
     }
 
 
-def completion_logprobs_json(tokens: Sequence[GeneratedToken], tokenizer: Tokenizer) -> Json:
-    """Return logprobs as completions tell them."""
+def completion_logprobs_json(tokens: Sequence[GeneratedToken], tokenizer: Tokenizer, told_characters: int) -> Json:
+    """Return logprobs as completions tell them; `told_characters` came before, in earlier chunks."""
 
     def text(token: int) -> str:
         return tokenizer.token_bytes(token).decode("utf-8", "replace")
 
+    texts = [text(token.token) for token in tokens]
     return {
-        "tokens": [text(token.token) for token in tokens],
+        "tokens": texts,
         "token_logprobs": [token.logprob for token in tokens],
         "top_logprobs": [{text(other): logprob for other, logprob in token.top} for token in tokens],
-        "text_offset": list(accumulate((len(text(token.token)) for token in tokens[:-1]), initial=0)) if tokens else [],
+        "text_offset": list(accumulate(map(len, texts[:-1]), initial=told_characters)) if texts else [],
     }
 
 
