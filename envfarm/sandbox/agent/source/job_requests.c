@@ -124,7 +124,7 @@ static void wait_for(struct job *job, struct address from, const struct request 
 static void start(struct address from, const struct request *request) {
     struct job *job;
     if (agent.ending) {
-        reply_plain(from, STATUS_ENDING, NULL);
+        reply_plain(from, STATUS_ENDING, "the agent is ending");
         return;
     }
     enum status status = job_start(request, &job);

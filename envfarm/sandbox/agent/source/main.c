@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "job_table.h"
@@ -75,6 +76,7 @@ static void protect_from_memory_kills(void) {
 
 static void prepare_process(void) {
     struct rlimit files;
+    umask(022); /* whatever the caller's was: folders that are made have the mode that the protocol says */
     bool sees = tree_open();
     protect_from_memory_kills();
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* nobody of the same user reads the key */

@@ -36,6 +36,10 @@ int relay(const char *path) {
     }
     /* One process for each direction: one for both would wait for room in a direction that waits for the other. */
     pid_t parent = getpid(), child = fork();
+    if (child < 0) {
+        text_say("cannot make a process for the other direction", "");
+        return EXIT_CANNOT_LISTEN;
+    }
     if (child == 0) {
         copy(fd, 1);
         kill(parent, SIGTERM);
@@ -43,5 +47,5 @@ int relay(const char *path) {
     }
     copy(0, fd);
     kill(child, SIGKILL);
-    return child > 0 ? EXIT_ENDED : EXIT_CANNOT_LISTEN;
+    return EXIT_ENDED;
 }

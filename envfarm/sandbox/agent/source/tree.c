@@ -57,9 +57,17 @@ static pid_t parent_of(pid_t pid) {
     return (pid_t)text_number(after + 4);
 }
 
+/* Another namespace's /proc has other numbers; process 1 is in every one, and its parent is 0 in every one. */
+static bool is_own(void) {
+    char number[24];
+    ssize_t size = readlinkat(proc, "self", number, sizeof number - 1);
+    number[size > 0 ? size : 0] = 0;
+    return size > 0 && (pid_t)text_number(number) == getpid() && parent_of(getpid()) == getppid();
+}
+
 bool tree_open(void) {
     proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (proc >= 0 && parent_of(getpid()) == getppid())
+    if (proc >= 0 && is_own())
         return true;
     if (proc >= 0)
         close(proc);

@@ -51,6 +51,12 @@ static void drop(struct upload *upload) {
     free(upload);
 }
 
+static bool is_same(const struct upload *upload, const struct request *request) {
+    struct span path = request->value[FIELD_PATH];
+    return upload->size == request->number[FIELD_SIZE] && strlen(upload->place.path) == path.size &&
+           memcmp(upload->place.path, path.at, path.size) == 0;
+}
+
 static void answer_offset(struct address from, const struct upload *upload) {
     struct reply reply;
     reply_begin(&reply, from);
@@ -63,7 +69,10 @@ void upload_open(struct address from, const struct request *request) {
     struct span id = request->value[FIELD_UPLOAD];
     struct upload *upload = find(id), **room = find_room();
     if (upload != NULL) {
-        answer_offset(from, upload);
+        if (is_same(upload, request))
+            answer_offset(from, upload);
+        else
+            reply_plain(from, STATUS_CONFLICT, "this upload has another path or size");
         return;
     }
     upload = room == NULL ? NULL : calloc(1, sizeof *upload);

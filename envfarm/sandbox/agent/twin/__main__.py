@@ -37,7 +37,7 @@ class Agent:
         self.files = Files()
         self.listener = self.socket_path = self.end_to = None
         self.exit_code = None
-        sees = os.getpid() in system.parents()
+        sees = system.sees_processes()
         first, root = os.getpid() == 1, os.geteuid() == 0
         self.facts = (1 if first else 0) | (2 if sees else 0) | (4 if root else 0)
 
@@ -218,7 +218,12 @@ def relay(path):
     except OSError as error:
         sys.stderr.write("envfarm-agent: cannot reach the agent at %s: %s\n" % (path, error))
         return CANNOT_LISTEN
-    parent, child = os.getpid(), os.fork()  # one process for each direction: none waits for the other
+    parent = os.getpid()
+    try:
+        child = os.fork()  # one process for each direction: none waits for the other
+    except OSError as error:
+        sys.stderr.write("envfarm-agent: cannot make a process for the other direction: %s\n" % error)
+        return CANNOT_LISTEN
 
     def copy(reading, writing):
         with contextlib.suppress(OSError):
@@ -269,6 +274,7 @@ def main():
         os.close(0)
         os.close(1)
     reserve_descriptors()
+    os.umask(0o022)  # whatever the caller's was: folders that are made have the mode that the protocol says
     system.prctl(system.DUMPABLE, 0)
     system.prctl(system.SUBREAPER, 1)
     if os.geteuid() == 0:

@@ -117,9 +117,8 @@ class Upload:
         """Open its temporary file."""
         self.identity = identity_of(request)
         self.size = request.number(wire.SIZE)
-        self.offset = 0
+        self.offset, self.committed = 0, False
         self.hash = hashlib.sha256()
-        self.committed = False
         self.place = Place(request)
         with Acting(self.identity):
             self.place.make_parents()
@@ -149,8 +148,7 @@ def read_part(fd, size, offset):
         if not part:
             break
         parts.append(part)
-        size -= len(part)
-        offset += len(part)
+        size, offset = size - len(part), offset + len(part)
     return b"".join(parts)
 
 
@@ -226,8 +224,7 @@ class Files:
 
     def put(self, to, request, bulk):
         """Place small files, folders and links."""
-        entries = []
-        left = len(bulk)
+        entries, left = [], len(bulk)
         for value in request.each(wire.ENTRY):
             entry = wire.judge(wire.ENTRY_KIND, value)
             kind, size = entry.number(wire.FILE_KIND), entry.number(wire.SIZE)
@@ -245,8 +242,7 @@ class Files:
                 for entry in entries:
                     size = entry.number(wire.SIZE)
                     self.put_entry(entry, bulk[at : at + size])
-                    at += size
-                    done += 1
+                    at, done = at + size, done + 1
         except OSError as error:
             to.reply(wire.SYSTEM, [(wire.OFFSET, done), (wire.ERRNO, error.errno or errno.EIO)])
             return
@@ -279,7 +275,11 @@ class Files:
                     return
                 del self.uploads[done]
             self.uploads[name] = Upload(request)
-        to.reply(wire.OK, [(wire.OFFSET, self.uploads[name].offset)])
+        upload = self.uploads[name]
+        if (upload.place.path, upload.size) != (request.get(wire.PATH), request.number(wire.SIZE)):
+            to.plain(wire.CONFLICT, "this upload has another path or size")
+            return
+        to.reply(wire.OK, [(wire.OFFSET, upload.offset)])
 
     def take_data(self, to, request, bulk):
         """Take a part of an upload."""

@@ -52,9 +52,19 @@ class Acting:
             libc.setfsgid(os.getegid())
 
 
+def sees_processes():
+    """Return whether /proc is there and shows this process's namespace; another's has other numbers."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def parents():
-    """Return the parent of each process that /proc shows."""
+    """Return the parent of each process that /proc shows; none where it is another namespace's."""
     found = {}
+    if not sees_processes():
+        return found
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit():
