@@ -27,8 +27,9 @@ def start_sleep(agents: ModuleType, peer: object, marker: str) -> None:
     answer = peer.ask(Kind.START, (Tag.JOB, "sleep"), *[(Tag.ARGUMENT, word) for word in words], path)  # type: ignore[attr-defined]
     assert answer.status == Status.OK
     deadline = time.monotonic() + 10
-    while len(agents.living(marker)) < 2 and time.monotonic() < deadline:
+    while len(agents.sleeping(marker)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert len(agents.sleeping(marker)) == 2
 
 
 def test_the_first_claim_wins_and_others_are_told_who_has_it(agents: ModuleType, socket_kind: str) -> None:
@@ -78,15 +79,15 @@ def test_a_lease_that_is_not_renewed_ends_everything(agents: ModuleType, direct_
     marker = agents.new_marker()
     with agents.launch(direct_kind) as agent:
         peer = agent.peer()
-        assert peer.bind(lease_ms=1600).status == Status.OK
+        assert peer.bind(lease_ms=4000).status == Status.OK
         start_sleep(agents, peer, marker)
         for _ in range(4):
-            time.sleep(0.6)
+            time.sleep(1.5)
             assert peer.ask(Kind.PING).status == Status.OK
         renewed = time.monotonic()
-        assert len(agents.living(marker)) >= 2
+        assert len(agents.sleeping(marker)) == 2
         assert agent.exit_code() == LEASE_EXPIRED
-        assert 1.4 <= time.monotonic() - renewed < 12
+        assert 3.8 <= time.monotonic() - renewed < 14.4
         assert agents.dies(marker, 1.0)
         assert agent.path is None or not agent.path.exists()
 

@@ -242,6 +242,79 @@ def test_uploads_are_bounded_and_finished_ones_make_room(agents: ModuleType, tmp
         (tmp_path / "u7").unlink()
 
 
+def test_an_upload_that_is_cancelled_or_fails_is_given_up(agents: ModuleType, kind: str, tmp_path: Path) -> None:
+    async def stuck(scope: anyio.CancelScope) -> AsyncIterator[bytes]:
+        yield b"x"
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise EOFError
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield b"xy"
+
+    async def use(client: AgentClient) -> None:
+        for number in range(65):
+            entry = Entry(path=inside(tmp_path, f"cancelled{number}"))
+            with anyio.CancelScope() as scope:
+                await files.upload(client, entry, stuck(scope), size_bytes=2)
+            assert scope.cancelled_caught
+        for number in range(65):
+            with pytest.raises(EOFError):
+                await files.upload(client, Entry(path=inside(tmp_path, f"failed{number}")), failing(), size_bytes=2)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await files.upload(client, Entry(path=inside(tmp_path, "never")), whole(), size_bytes=2)
+        await files.upload(client, Entry(path=inside(tmp_path, "whole")), whole(), size_bytes=2)
+        assert names_in(tmp_path) == ["whole"], "while the agent lives"
+        assert (tmp_path / "whole").read_bytes() == b"xy"
+
+    try_with(agents, kind, use)
+
+
+def test_an_uploads_id_is_for_one_path_and_size(agents: ModuleType, tmp_path: Path) -> None:
+    async def use(client: AgentClient) -> None:
+        async def open_one(name: str, size: int) -> Status:
+            opening = [(Tag.UPLOAD, "u"), (Tag.PATH, str(tmp_path / name)), (Tag.MODE, 0o640), (Tag.SIZE, size)]
+            return Status((await client.ask(Kind.UPLOAD, encode_fields(opening))).status)
+
+        found = [await open_one(name, size) for name, size in (("f", 0), ("g", 0), ("ff", 0), ("f", 1), ("f", 0))]
+        assert found == [Status.OK, Status.CONFLICT, Status.CONFLICT, Status.CONFLICT, Status.OK]
+        await client.request(Kind.COMMIT, (Tag.UPLOAD, "u"), (Tag.DIGEST, hashlib.sha256(b"").digest()))
+        assert await open_one("g", 0) == Status.CONFLICT
+        assert names_in(tmp_path) == ["f"]
+
+    for kind in ("c-unix", "python-unix"):
+        try_with(agents, kind, use)
+        (tmp_path / "f").unlink()
+
+
+def test_missing_parents_have_the_mode_of_the_protocol(agents: ModuleType, direct_kind: str, tmp_path: Path) -> None:
+    entry = encode_fields([(Tag.PATH, str(tmp_path / "a" / "b" / "f")), (Tag.FILE_KIND, 1), (Tag.SIZE, 0)])
+    with agents.launch(direct_kind, umask=0o077) as agent:
+        peer = agents.bound_peer(agent)
+        answer = peer.ask(Kind.PUT, (Tag.ENTRY, entry), (Tag.DIGEST, hashlib.sha256(b"").digest()))
+        assert answer.status == Status.OK
+    for folder in (tmp_path / "a", tmp_path / "a" / "b"):
+        assert modes.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_batches_of_long_names_fit_into_frames(agents: ModuleType, tmp_path: Path) -> None:
+    long = PurePosixPath(tmp_path, *["d" * 250] * 15)
+    paths = [long / f"{number:04d}" for number in range(1500)]
+
+    async def use(client: AgentClient) -> None:
+        await files.put(client, [Entry(path=path, content=path.name.encode()) for path in paths])
+        contents = await files.fetch(client, paths, limit_bytes=10)
+        assert contents == [path.name.encode() for path in paths]
+        assert client.cuts == 0
+
+    for kind in ("c-unix", "python-unix"):
+        try_with(agents, kind, use)
+
+
 def test_large_files_stream_through_flat_memory(agents: ModuleType, socket_kind: str, tmp_path: Path) -> None:
     chunk, count = os.urandom(files.CHUNK_BYTES), 100
 

@@ -15,7 +15,7 @@ import pytest
 
 from envfarm.errors import SandboxRefusedError
 from envfarm.sandbox.client.connection import AgentClient
-from envfarm.sandbox.client.frames import Kind, Status, Tag, encode_fields
+from envfarm.sandbox.client.frames import Fields, Kind, Status, Tag, encode_fields
 from envfarm.sandbox.client.job import Identity, JobEnd, JobSpec, Stage, StreamEnd, StreamSpec, run_job, start_job
 
 VARIABLES = {"PATH": os.environ["PATH"]}
@@ -149,6 +149,57 @@ def test_processes_that_outlive_their_program_live_or_end_as_asked(agents: Modul
 
     try_with(agents, kind, use)
     assert agents.dies(lives), "a process outlived the agent"
+
+
+def test_what_leftovers_write_after_the_end_is_no_output_of_the_job(
+    agents: ModuleType, kind: str, tmp_path: Path
+) -> None:
+    go, size, more = tmp_path / "go", 300_000, 400_000
+    program = """
+        (while [ ! -e "$1" ]; do sleep 0.01; done; head -c $3 /dev/zero | tr '\\0' l; sleep 60) &
+        head -c $2 /dev/zero | tr '\\0' j
+    """
+
+    async def end_of(client: AgentClient, kept_bytes: int) -> JobEnd:
+        spec = shell(program, str(go), str(size), str(more), streams={1: StreamSpec(kept_bytes=kept_bytes)})
+        async with start_job(client, spec) as job:
+            name = (Tag.JOB, job.name)
+            ended = await client.request(Kind.WAIT, name, (Tag.WAIT_MS, 30_000), (Tag.INLINE_BYTES, 1000))
+            go.touch()
+            written = 0
+            while written < size + more:
+                at = ((Tag.DESCRIPTOR, 1), (Tag.OFFSET, written), (Tag.LENGTH, 1))
+                written = (await client.request(Kind.READ, name, *at)).fields.number(Tag.SIZE)
+            end = await job.collect(ended)
+        go.unlink()
+        return end
+
+    async def use(client: AgentClient) -> None:
+        end = await end_of(client, 1 << 20)
+        assert end.streams[1] == StreamEnd(data=b"j" * size, dropped_bytes=0)
+        end = await end_of(client, 200_000)
+        assert end.streams[1] == StreamEnd(data=b"j" * 100_000, dropped_bytes=size - 100_000)
+
+    try_with(agents, kind, use)
+
+
+def test_a_request_that_no_frame_holds_is_refused_and_others_go_on(agents: ModuleType, kind: str) -> None:
+    async def use(client: AgentClient) -> None:
+        for stdin in (b"", bytes(1_000_000)):
+            with pytest.raises(SandboxRefusedError, match="bytes"):
+                await run_job(client, shell("exit 0", "x" * (4 << 20)), stdin=stdin)
+        assert (await run_job(client, shell("exit 3"))).exit_code == 3
+        assert client.cuts == 0
+
+    try_with(agents, kind, use)
+
+
+def test_an_agent_with_another_namespaces_proc_does_not_trust_it(agents: ModuleType) -> None:
+    for kind in ("c-first-process", "python-first-process"):
+        for own_proc in (True, False):
+            with agents.launch(kind, own_proc=own_proc) as agent:
+                facts = Fields(agent.peer().hello.fields).number(Tag.FACTS)
+                assert (bool(facts & 1), bool(facts & 2)) == (True, own_proc)
 
 
 def test_many_jobs_run_at_once(agents: ModuleType, kind: str) -> None:

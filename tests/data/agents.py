@@ -177,8 +177,16 @@ def bound_peer(agent: Running) -> Peer:
 
 
 @contextlib.contextmanager
-def launch(kind: str, *options: str) -> Iterator[Running]:
-    """Run an agent for the length of the block."""
+def launch(kind: str, *options: str, umask: int = -1, own_proc: bool = True) -> Iterator[Running]:
+    """Run an agent for the length of the block.
+
+    Args:
+        kind: One of `KINDS`.
+        options: More words of its command line.
+        umask: What the agent starts with; this process's by default.
+        own_proc: Whether process 1 of a namespace has that namespace's /proc; else it has this one's, and no means
+            to mount its own.
+    """
     folder = Path(tempfile.mkdtemp(prefix="agent-"))  # short: a socket's path has at most 107 bytes
     folder.chmod(0o755)
     path = folder / "socket"
@@ -194,8 +202,7 @@ def launch(kind: str, *options: str) -> Iterator[Running]:
             "--dev-bind",
             "/",
             "/",
-            "--proc",
-            "/proc",
+            *(("--proc", "/proc") if own_proc else ("--cap-drop", "ALL")),
             "--",
             *words,
         ]
@@ -206,6 +213,7 @@ def launch(kind: str, *options: str) -> Iterator[Running]:
         stdin=subprocess.PIPE if kind.endswith("stdio") else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         bufsize=0,
+        umask=umask,
     )
     agent = Running(kind, process)
     try:
@@ -259,6 +267,16 @@ def living(marker: str) -> list[int]:
             with contextlib.suppress(OSError):
                 if marker.encode() in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
+    return found
+
+
+def sleeping(marker: str) -> list[int]:
+    """Return the processes that are `sleep` itself with this marker, not a shell that is about to start it."""
+    found = []
+    for pid in living(marker):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0%s\0" % marker.encode():
+                found.append(pid)
     return found
 
 

@@ -4,12 +4,15 @@ import ast
 import hashlib
 import os
 import re
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -157,7 +160,40 @@ def test_the_agent_starts_in_an_image_that_holds_nothing_else(short_folder: Path
         assert process.wait(10) == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an agent as another user")
+def as_nobody() -> dict[str, Any]:
+    """Return how to start a process as a user without rights; who is no root has none already."""
+    return {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def test_a_relay_that_cannot_fork_says_so_and_signals_nobody(short_folder: Path) -> None:
+    program = shutil.copy(agent_program(), short_folder / "agent")
+
+    def allow_no_process() -> None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_folder / "s"))
+        (short_folder / "s").chmod(0o777)
+        listener.listen()
+        process = subprocess.Popen(
+            [program, "--relay", short_folder / "s"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=allow_no_process,  # noqa: PLW1509 -- only from the new process on, behind its change of user
+            **as_nobody(),
+        )
+        try:  # its input stays open: a relay that went on would wait for it, and end nobody
+            assert process.wait(10) == 3
+            assert process.stderr is not None
+            assert process.stderr.read().count(b"\n") == 1
+        finally:
+            process.kill()
+            process.wait()
+            for end in (process.stdin, process.stderr):
+                assert end is not None
+                end.close()
+
+
 def test_a_job_of_the_agents_own_user_cannot_read_its_key(short_folder: Path) -> None:
     program = shutil.copy(agent_program(), short_folder / "agent")
     key = os.urandom(32)
@@ -169,9 +205,7 @@ def test_a_job_of_the_agents_own_user_cannot_read_its_key(short_folder: Path) ->
             end = await run_job(client, JobSpec(argv=argv, env={"PATH": "/usr/bin:/bin"}))
             assert (end.streams[1].data, b"Permission denied" in end.streams[2].data) == (b"1\n", True)
 
-    with subprocess.Popen(
-        [program, "--unix", short_folder / "s"], stdout=subprocess.DEVNULL, user=65534, group=65534, extra_groups=[]
-    ) as process:
+    with subprocess.Popen([program, "--unix", short_folder / "s"], stdout=subprocess.DEVNULL, **as_nobody()) as process:
         anyio.run(use)
         assert process.wait(10) == 0
 

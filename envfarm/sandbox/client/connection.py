@@ -13,7 +13,18 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from envfarm.errors import BoundaryError, SandboxLostError, SandboxRefusedError, SandboxStartError, only_error
-from envfarm.sandbox.client.frames import Fields, Frame, Kind, Status, Tag, Value, encode_fields
+from envfarm.sandbox.client.frames import (
+    FRAME_LIMIT,
+    HEADER_SIZE,
+    TAG_SIZE,
+    Fields,
+    Frame,
+    Kind,
+    Status,
+    Tag,
+    Value,
+    encode_fields,
+)
 from envfarm.sandbox.client.link import AgentFacts, Claim, Link, LinkCutError, join
 from envfarm.sandbox.client.roads import Road
 from envfarm.sandbox.one_error import as_raised
@@ -84,6 +95,7 @@ class AgentClient:
 
         Raises:
             SandboxLostError: The agent is gone.
+            SandboxRefusedError: The request is larger than a frame may be; nothing was sent.
         """
         self._flush_forgotten()
         return await self.reply_to(self.post(kind, fields, bulk))
@@ -93,6 +105,7 @@ class AgentClient:
 
         Raises:
             SandboxLostError: The agent is gone.
+            SandboxRefusedError: The request is larger than a frame may be; nothing was sent.
         """
         return self._send(kind, fields, bulk, anyio.Event())
 
@@ -139,6 +152,10 @@ class AgentClient:
     def _send(self, kind: int, fields: bytes, bulk: bytes, done: anyio.Event | None) -> Pending:
         if self._lost_because is not None:
             raise SandboxLostError(self._lost_because)
+        size = HEADER_SIZE + len(fields) + len(bulk) + TAG_SIZE
+        if size > FRAME_LIMIT:  # the agent would close the connection, and each new one that brings it again
+            message = f"a request of {size} bytes is more than the {FRAME_LIMIT} bytes that an agent takes at once"
+            raise SandboxRefusedError(message)
         number = next(self._numbers) & 0xFFFFFFFF
         pending = self._pending[number] = Pending(kind, fields, bulk, done)
         if self._link is not None:

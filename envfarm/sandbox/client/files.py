@@ -6,17 +6,19 @@ Errors of the sandbox's kernel are OSError with its number: FileNotFoundError, P
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePosixPath
 
-from envfarm.errors import SandboxLostError
+from envfarm.errors import BoundaryError, SandboxLostError
 from envfarm.sandbox.client.connection import AgentClient, Pending, Reply, raise_refusal
 from envfarm.sandbox.client.frames import Fields, Kind, Tag, Value, encode_fields
 
 CHUNK_BYTES = 1 << 20
 """Content of one frame."""
 _BATCH_ENTRIES = 2000
+_NO_DIGEST = bytes(32)  # of no content: the agent drops an upload that is committed with it
 _WINDOW = 4  # chunks on the way, so that neither end waits for the other
 
 
@@ -108,7 +110,7 @@ async def put(client: AgentClient, entries: Iterable[Entry], *, acting: Acting |
         OSError: The kernel of the sandbox refused one.
         SandboxLostError: The sandbox is gone.
     """
-    batch: list[Entry] = []
+    batch: list[tuple[Entry, bytes]] = []
     size = 0
     for entry in entries:
         if len(entry.content) > CHUNK_BYTES:
@@ -117,11 +119,12 @@ async def put(client: AgentClient, entries: Iterable[Entry], *, acting: Acting |
             chunks = _chunks_of(entry.content)
             await upload(client, entry, chunks, size_bytes=len(entry.content), acting=acting)
             continue
-        if size + len(entry.content) > CHUNK_BYTES or len(batch) == _BATCH_ENTRIES:
+        fields = _entry_fields(entry)
+        if size + len(fields) + len(entry.content) > CHUNK_BYTES or len(batch) == _BATCH_ENTRIES:
             await _put_batch(client, batch, acting)
             batch, size = [], 0
-        batch.append(entry)
-        size += len(entry.content)
+        batch.append((entry, fields))
+        size += len(fields) + len(entry.content)
     await _put_batch(client, batch, acting)
 
 
@@ -131,15 +134,15 @@ async def _chunks_of(content: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[at : at + CHUNK_BYTES])
 
 
-async def _put_batch(client: AgentClient, batch: Sequence[Entry], acting: Acting | None) -> None:
+async def _put_batch(client: AgentClient, batch: Sequence[tuple[Entry, bytes]], acting: Acting | None) -> None:
     if not batch:
         return
-    bulk = b"".join(entry.content for entry in batch)
-    fields: list[tuple[int, Value]] = [(Tag.ENTRY, _entry_fields(entry)) for entry in batch]
+    bulk = b"".join(entry.content for entry, _ in batch)
+    fields: list[tuple[int, Value]] = [(Tag.ENTRY, entry_fields) for _, entry_fields in batch]
     fields.append((Tag.DIGEST, hashlib.sha256(bulk).digest()))
     reply = await client.ask(Kind.PUT, encode_fields(fields + _acting(acting)), bulk)
     done = reply.fields.number(Tag.OFFSET)
-    _raise_for(reply, Kind.PUT, str(batch[min(done, len(batch) - 1)].path))
+    _raise_for(reply, Kind.PUT, str(batch[min(done, len(batch) - 1)][0].path))
 
 
 def _raise_for(reply: Reply, kind: Kind, path: str) -> None:
@@ -166,6 +169,9 @@ async def upload(
 ) -> None:
     """Place one file of any size, without holding it in memory; each chunk has at most `CHUNK_BYTES`.
 
+    If this raises or is cancelled the agent is told to give the upload up; only a cancellation between the last chunk
+    and the answer may still find the new file in place.
+
     Raises:
         OSError: The kernel of the sandbox refused; nothing is at the path but what was there.
         SandboxRefusedError: The chunks do not have `size_bytes` together.
@@ -173,7 +179,16 @@ async def upload(
     """
     name = client.new_name()
     fields: list[tuple[int, Value]] = [(Tag.UPLOAD, name), (Tag.MODE, entry.mode), (Tag.SIZE, size_bytes)]
-    await _ask(client, Kind.UPLOAD, entry.path, *fields, *_owned(entry.owner), *_acting(acting))
+    try:
+        await _ask(client, Kind.UPLOAD, entry.path, *fields, *_owned(entry.owner), *_acting(acting))
+        await _send_chunks(client, name, entry, chunks)
+    except BaseException:
+        with suppress(BoundaryError):  # an agent that is gone has given up everything
+            client.post(Kind.COMMIT, encode_fields([(Tag.UPLOAD, name), (Tag.DIGEST, _NO_DIGEST)]))
+        raise
+
+
+async def _send_chunks(client: AgentClient, name: str, entry: Entry, chunks: AsyncIterable[bytes]) -> None:
     digest = hashlib.sha256()
     offset = 0
     window: deque[Pending] = deque()
@@ -247,7 +262,7 @@ async def fetch(
     """
     contents: list[bytes | OSError] = []
     while len(contents) < len(paths):
-        wanted = paths[len(contents) : len(contents) + _BATCH_ENTRIES]
+        wanted = _first_batch(paths[len(contents) : len(contents) + _BATCH_ENTRIES])
         fields: list[tuple[int, Value]] = [(Tag.PATH, str(path)) for path in wanted]
         reply = await client.request(Kind.FETCH, *fields, (Tag.LENGTH, CHUNK_BYTES), *_acting(acting))
         view = memoryview(_checked(reply))
@@ -267,6 +282,16 @@ async def fetch(
         if len(contents) == before:  # the first alone is too large for one frame
             contents.append(await get(client, wanted[0], limit_bytes=limit_bytes, acting=acting))
     return contents
+
+
+def _first_batch(paths: Sequence[PurePosixPath]) -> Sequence[PurePosixPath]:
+    """Return those at the beginning, one at least, whose names together leave room in a frame."""
+    size = 0
+    for count, path in enumerate(paths):
+        size += len(encode_fields([(Tag.PATH, str(path))]))
+        if size > CHUNK_BYTES and count:
+            return paths[:count]
+    return paths
 
 
 def _found(fields: Fields) -> Found:

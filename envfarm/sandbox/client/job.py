@@ -208,18 +208,24 @@ class Job:
         streams: dict[int, StreamEnd] = {}
         for value in reply.fields.each(Tag.OUTPUT):
             descriptor, total, dropped, flags = (int.from_bytes(value[at : at + 8], "big") for at in range(0, 32, 8))
-            data = value[32:] if flags & 2 else await self._read_kept(descriptor, total)
-            streams[descriptor] = StreamEnd(data=data, dropped_bytes=total - len(data) if not flags & 2 else dropped)
+            if flags & 2:
+                streams[descriptor] = StreamEnd(data=value[32:], dropped_bytes=dropped)
+            else:
+                data = await self._read_kept(descriptor, total)
+                streams[descriptor] = StreamEnd(data=data, dropped_bytes=total - len(data))
         self.ended = True
         return _read_end(reply.fields, streams)
 
     async def _read_kept(self, descriptor: int, total: int) -> bytes:
-        parts, offset = [], 0
+        """Return what is kept of the first `total` bytes; what leftovers write later is no part of it."""
+        parts: list[bytes] = []
+        offset = 0
         while offset < total:
             fields = ((Tag.JOB, self.name), (Tag.DESCRIPTOR, descriptor), (Tag.OFFSET, offset))
             reply = await self._client.request(Kind.READ, *fields, (Tag.LENGTH, _READ_BYTES))
-            data = reply.fields.data(Tag.DATA)
-            offset = reply.fields.number(Tag.OFFSET) + len(data)
+            offset = reply.fields.number(Tag.OFFSET)
+            data = reply.fields.data(Tag.DATA)[: max(total - offset, 0)]
+            offset += len(data)
             parts.append(data)
             if not data:
                 break
@@ -270,6 +276,7 @@ async def run_job(client: AgentClient, spec: JobSpec, *, stdin: bytes = b"") -> 
 
     Raises:
         SandboxLostError: The sandbox is gone.
+        SandboxRefusedError: Arguments and variables are more than a frame holds.
         OSError: The sandbox has no room for another process.
     """
     first, rest = stdin[:_FIRST_INPUT_BYTES], stdin[_FIRST_INPUT_BYTES:]
