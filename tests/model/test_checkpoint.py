@@ -184,6 +184,10 @@ def test_damage_is_told_by_name(model: MiMo, tmp_path: Path) -> None:
         lambda f: edit(f, "config.json", lambda d: d.update(vocab_size=98))
     )
     assert "same folder" in told(lambda f: edit(f, index, lambda d: d["weight_map"].update({"x": "../x.safetensors"})))
+    assert f"{index}: it is missing, and says which weights lie in model-00001" in told(lambda f: (f / index).unlink())
+    assert "1 are missing: xxx" in told(lambda f: edit(f, index, lambda d: d["weight_map"].update({"x": "x" * 300})))
+    for text in ("[" * 100_000, '"weight_map"', "7", "null", '{"weight_map": []}', '{"weight_map": {"x": 5}}'):
+        assert f"{index}: " in told(lambda f, text=text: (f / index).write_text(text))  # type: ignore[misc]
     assert "no weights" in told(lambda f: [path.unlink() for path in f.glob("model*")])
 
 

@@ -11,7 +11,7 @@ from envfarm.model.engine.block_pool import BLOCK_TOKENS
 from envfarm.model.engine.engine import Engine
 from envfarm.model.engine.limits import EngineLimits
 from envfarm.model.engine.request import Finish, Progress, Request, Sampling
-from envfarm.model.engine.sampling import Draw, draw_tokens
+from envfarm.model.engine.sampling import Draw, draw_tokens, token_probabilities
 from envfarm.model.mimo import MiMo
 
 Make = Callable[..., Any]
@@ -295,6 +295,14 @@ def test_numbers_that_are_not_finite_end_their_request_only(small_config: Make, 
     assert [found[one][-1].finish for one in bad] == [Finish.NOT_FINITE] * 3
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-300, 1e-30])
+def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
+    logits = torch.tensor([[-3.0, 1e4, 2.0], [5.0, float("-inf"), -1e4], [-7.0, -9.0, -8.0]])
+    sampling = Sampling(temperature=temperature, top_p=0.9, seed=3)
+    assert token_probabilities(logits, [sampling] * 3).tolist() == [[0, 1, 0], [1, 0, 0], [1, 0, 0]]
+    assert draw_tokens(logits, [Draw(sampling, place) for place in range(3)]) == [1, 0, 0]
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ()}, "the prompt is empty"),
     ({"most_tokens": 0}, "at least one token"),
@@ -302,6 +310,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": (1, 97)}, "not one of the 97"),
     ({"forced": (-1,)}, "not one of the 97"),
     ({"top_logprobs": 21}, "from 0 to 20"),
+    ({"stop_texts": ("x",) * 17}, "17 are given"),
+    ({"stop_texts": ("x" * 1_025,)}, "the longest with 1,025"),
     ({"sampling": Sampling(temperature=float("nan"))}, "temperature has to be"),
     ({"sampling": Sampling(top_p=0)}, "top_p above 0"),
     ({"sampling": Sampling(top_k=-1)}, "top_k at least 0"),

@@ -209,6 +209,31 @@ def test_a_stream_joined_is_the_whole_answer(served: Served, *, thinking: bool) 
         assert len(told) == whole.usage.completion_tokens
 
 
+def test_offsets_of_a_stream_go_on_from_chunk_to_chunk(served: Served) -> None:
+    options: dict[str, Any] = {"model": "tiny", "prompt": "def main", "max_tokens": 30, "seed": 3, "logprobs": 1}
+    whole = served.client.completions.create(**options).choices[0].logprobs
+    assert whole is not None
+    chunks = served.client.completions.create(stream=True, **options)
+    parts = [choice.logprobs for chunk in chunks for choice in chunk.choices if choice.logprobs]
+    offsets = [offset for part in parts for offset in part.text_offset or ()]
+    assert offsets == whole.text_offset
+    assert offsets[0] == 0
+    assert offsets[-1] > 0
+    assert [token for part in parts for token in part.tokens or ()] == whole.tokens
+
+
+def test_an_answer_ends_with_a_stop_token_that_was_asked_for(served: Served, tokenizer: Tokenizer) -> None:
+    options: dict[str, Any] = {"model": "tiny", "prompt": "def main", "max_tokens": 20, "seed": 5}
+    told = {"return_token_ids": True, "ignore_eos": True}
+    (whole,) = served.client.completions.create(**options, extra_body=told).choices
+    tokens = (whole.model_extra or {})["token_ids"]
+    stop = next(token for token in tokens[3:] if token not in tokens[:3])
+    end = tokens.index(stop)
+    (choice,) = served.client.completions.create(**options, extra_body={**told, "stop_token_ids": [stop]}).choices
+    assert (choice.model_extra or {})["token_ids"] == tokens[: end + 1]
+    assert (choice.finish_reason, choice.text) == ("stop", tokenizer.decode(tokens[:end]))
+
+
 def test_routed_experts_come_as_bytes(served: Served) -> None:
     answer = served.client.chat.completions.create(
         model="tiny", messages=HELLO, max_tokens=7, seed=1, extra_body={"return_routed_experts": True}
@@ -286,6 +311,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 5000}, "the answer may have 5,000"),
     ({"max_tokens": 0}, "at least one token"),
     ({"n": 2}, "n: 2 is not built"),
+    ({"stop": ["x"] * 17}, "at most 1,024 characters: 17 are given"),
+    ({"stop": "x" * 1_025}, "the longest with 1,025"),
+    ({"extra_body": {"min_p": 0.2}}, "min_p: 0.2 is not built"),
+    ({"extra_body": {"guided_json": {}}}, "guided_json: {} is not built"),
     ({"logit_bias": {"5": 1}}, "logit_bias"),
     ({"temperature": -1}, "temperature has to be"),
     ({"top_logprobs": 3}, "it needs logprobs"),
@@ -402,6 +431,9 @@ def test_answers_under_way_are_finished_before_the_end(checkpoint: Path) -> None
         (["--listen", "nowhere"], "'nowhere' is not HOST:PORT"),
         (["--listen", "192.0.2.1:0"], "192.0.2.1:0 cannot be had"),
         (["--dtype", "int4"], "'int4' is none of float32, bfloat16"),
+        (["--device", "tpu"], "'tpu' is none of cpu, cuda"),
+        (["--device", "cuda:banana"], "'cuda:banana' is none of cpu, cuda"),
+        (["--device", "cuda"], "device: there is no cuda device here"),
         (["--tokenizer", "missing.json"], "missing.json: cannot be read"),
         (["--model", "missing"], "missing"),
     ],
@@ -409,7 +441,10 @@ def test_answers_under_way_are_finished_before_the_end(checkpoint: Path) -> None
 def test_a_server_that_cannot_start_says_why(checkpoint: Path, options: list[str], complaint: str) -> None:
     command = [sys.executable, "-c", "from envfarm.cli.main import main; main()", "model", "serve"]
     command += ["--model", str(checkpoint), "--listen", "127.0.0.1:0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=checkpoint.parent, timeout=60)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=checkpoint.parent, timeout=60, env=environment
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1

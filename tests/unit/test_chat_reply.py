@@ -202,6 +202,12 @@ def test_arguments_get_the_types_of_the_schema(key: str, value: str, typed: Any)
     assert (found, type(found)) == (typed, type(typed))
 
 
+@pytest.mark.parametrize("properties", [None, [], ["count"], "count", 3, {"count": None}, {"count": ["integer"]}])
+def test_a_schema_that_is_none_leaves_arguments_as_text(properties: Any) -> None:
+    tool = Tool(name="f", parameters={"properties": properties})
+    assert typed_arguments(call("f", count="3"), tool) == {"count": "3"}
+
+
 def test_arguments_are_written_as_they_are_read() -> None:
     arguments = {"text": "a\n", "count": 3, "flag": False, "list": ["ä"], "map": {"a": None}, "maybe": None}
     written = written_arguments(arguments)

@@ -44,7 +44,17 @@ def test_a_conversation_comes_out_as_messages_and_tools() -> None:
     assert tools == [Tool(name="f", parameters=schema)]
 
 
-@pytest.mark.parametrize("harmless", [{"n": 1}, {"logit_bias": {}}, {"presence_penalty": 0.0}, {"tool_choice": "auto"}])
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"n": 1},
+        {"logit_bias": {}},
+        {"presence_penalty": 0.0},
+        {"tool_choice": "auto"},
+        {"min_p": 0.0, "min_tokens": 0, "repetition_penalty": 1.0, "guided_json": None},
+        {"parallel_tool_calls": True, "modalities": ["text"], "bad_words": [], "use_beam_search": False},
+    ],
+)
 def test_values_that_change_nothing_are_taken(harmless: dict[str, Any]) -> None:
     assert parse(**harmless).model == "m"
 
@@ -57,12 +67,45 @@ def test_values_that_change_nothing_are_taken(harmless: dict[str, Any]) -> None:
         {"frequency_penalty": 0.5},
         {"tool_choice": {"type": "function", "function": {"name": "f"}}},
         {"response_format": {"type": "json_object"}},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.1},
+        {"min_tokens": 5},
+        {"guided_json": {"type": "object"}},
+        {"guided_regex": "a+"},
+        {"guided_choice": ["a", "b"]},
+        {"guided_grammar": "root ::= 'a'"},
+        {"structured_outputs": {"regex": "a+"}},
+        {"regex": "a+"},
+        {"bad_words": ["x"]},
+        {"allowed_token_ids": [1]},
+        {"continue_final_message": True},
+        {"parallel_tool_calls": False},
+        {"functions": [{"name": "f"}]},
     ],
 )
 def test_what_is_not_built_is_refused_by_name(field: dict[str, Any]) -> None:
     (name,) = field
     with pytest.raises(RequestRefusedError, match=f"{name}: .* is not built"):
         parse(**field)
+
+
+def test_a_refused_value_is_repeated_in_part_only() -> None:
+    with pytest.raises(RequestRefusedError, match=r"guided_json: .* is not built") as error:
+        parse(guided_json={"x" * 10_000: 1})
+    assert len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize("depth", [10, *range(800, 1000, 20), *range(900, 1000), 100_000])
+def test_nesting_of_any_depth_is_refused(depth: int) -> None:
+    nested = b"[" * depth + b"]" * depth
+    with pytest.raises(RequestRefusedError):
+        parse_body(b'{"model": "m", "prompt": "x", "guided_json": ' + nested + b"}", CompletionBody)
+
+
+def test_stop_tokens_are_numbers() -> None:
+    assert parse(stop_token_ids=[3, 4]).stop_token_ids == [3, 4]
+    with pytest.raises(RequestRefusedError, match="stop_token_ids"):
+        parse(stop_token_ids=["</s>"])
 
 
 @given(content=st.binary())

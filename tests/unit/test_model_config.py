@@ -45,6 +45,22 @@ def test_the_other_window_convention_counts_the_token_itself() -> None:
     assert config.attention(LayerKind.WINDOW).reach_tokens == 127
 
 
+def test_a_value_scale_of_null_is_one_and_an_absent_one_is_the_real_models() -> None:
+    assert parse_config(changed(attention_value_scale=None)).attention_value_scale == 1.0
+    assert parse_config(without("attention_value_scale")).attention_value_scale == 0.707
+    assert parse_config(changed(attention_value_scale=0.5)).attention_value_scale == 0.5
+
+
+def test_rope_parameters_are_not_written_and_null_is_read() -> None:
+    assert "rope_parameters" not in json.loads(render_config(parse_config(changed(rope_parameters=None)), fp8=False))
+
+
+def test_everything_of_a_dense_model_is_active() -> None:
+    dense = changed(moe_layer_freq=[0] * 48, n_routed_experts=0, num_experts_per_tok=0)
+    counts = count_parameters(parse_config(dense))
+    assert counts.active == counts.total > 0
+
+
 def test_sliding_window_size_goes_first() -> None:
     assert parse_config(changed(sliding_window=129, sliding_window_size=128)).sliding_window == 128
     assert parse_config(changed(sliding_window=64, sliding_window_size=None)).sliding_window == 64
@@ -95,6 +111,20 @@ REFUSED: dict[str, tuple[str, str]] = {
     "tied embeddings": (changed(tie_word_embeddings=True), "tie_word_embeddings is True"),
     "biases": (changed(attention_bias=True), "attention_bias is True"),
     "scaled rotary": (changed(rope_scaling={"type": "yarn"}), "rope_scaling is"),
+    "rotary parameters": (changed(rope_parameters={"rope_type": "yarn", "factor": 4}), "rope_parameters is"),
+    "quantisation as text": (changed(quantization_config="fp8"), "quantization_config has to be a JSON object"),
+    "quantisation as list": (changed(quantization_config=[1]), "quantization_config has to be a JSON object"),
+    "blocks as a number": (changed(quantization_config={"weight_block_size": 128}), "in blocks of 128"),
+    "a method as list": (changed(quantization_config={"quant_method": ["fp8"]}), "quantization ['fp8']"),
+    "brackets without end": ("[" * 100_000, "not JSON"),
+    "deep nesting": (REAL.replace("{", '{"x": ' + "[" * 100_000 + "]" * 100_000 + ", ", 1), "not JSON"),
+    "a number that fits into no float": (changed(rope_theta=10**400), "rope_theta is no number that a model can have"),
+    "an infinite number": (changed(rope_theta=float("inf")), "rope_theta is no number that a model can have"),
+    "not a number": (changed(layernorm_epsilon=float("nan")), "layernorm_epsilon is no number that a model can have"),
+    "a size without end": (changed(head_dim=10**400), "head_dim is no number that a model can have"),
+    "layers as text": (changed(num_hidden_layers="48"), "num_hidden_layers is 48"),
+    "layers as list": (changed(num_hidden_layers=[48]), "num_hidden_layers is [48]"),
+    "more than a whole head": (changed(partial_rotary_factor=1e18), "partial_rotary_factor has to be above 0"),
     "another quantisation": (changed(quantization_config={"quant_method": "awq"}), "'awq'"),
     "other blocks": (changed(quantization_config={"weight_block_size": [64, 64]}), r"[64, 64]"),
 }

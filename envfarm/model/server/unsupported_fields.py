@@ -81,7 +81,7 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "stop_regex": ("", []),
     "include_stop_str_in_output": (False,),
     "no_stop_trim": (False,),
-    "skip_special_tokens": (True,),
+    "skip_special_tokens": (True, False),  # an answer's text has its tags by name, and never its end
     "use_beam_search": (False,),
     "logits_processors": ([],),
     "echo": (False,),
