@@ -34,7 +34,18 @@ class Network(StrEnum):
     """What a sandbox can reach. Loopback inside it always works."""
 
     NONE = "none"
+    ALLOWLIST = "allowlist"
+    """The hosts of `LeaseRequest.allowed_hosts` through a proxy, and nothing else."""
     PUBLIC = "public"
+
+
+class Privileges(StrEnum):
+    """What the commands of a sandbox may do inside it."""
+
+    NONE = "none"
+    """An ordinary user without capabilities; the system is read-only."""
+    ROOT = "root"
+    """Root of the box, who may change its system and be other users: what images of other people expect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,8 @@ class LeaseRequest:
             workspace is empty and writable.
         folders: More folders of this machine for this lease only, such as the grader's own programs.
         network: What the sandbox can reach.
+        allowed_hosts: Host names that Network.ALLOWLIST lets through.
+        privileges: What its commands may do inside it.
         limits: Bounds on the sandbox.
         labels: Free text for people who look at leases from outside.
     """
@@ -74,6 +87,8 @@ class LeaseRequest:
     image: Image
     folders: tuple[Folder, ...] = ()
     network: Network = Network.NONE
+    allowed_hosts: tuple[str, ...] = ()
+    privileges: Privileges = Privileges.NONE
     limits: Limits = Limits()
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -169,6 +184,23 @@ class Sandbox(Protocol):
 
 
 @runtime_checkable
+class SwitchesUsers(Protocol):
+    """A sandbox that can act as any user of its box: one with Privileges.ROOT, where the provider has it."""
+
+    async def as_user(self, user: str) -> Sandbox:
+        """Return the same box, whose commands run and whose files are read and written as another user.
+
+        Args:
+            user: A name of the box's own /etc/passwd, or UID, or UID:GID.
+
+        Raises:
+            LookupError: The box has no such user.
+            SandboxLostError: The sandbox is gone.
+        """
+        ...
+
+
+@runtime_checkable
 class SandboxProvider(Protocol):
     """Makes sandboxes. An instance is used inside the `async with` block that opened it."""
 
@@ -184,7 +216,7 @@ class SandboxProvider(Protocol):
         cancellation and bounded in time.
 
         Raises:
-            SandboxStartError: The sandbox could not be made; nothing is left of it.
+            SandboxStartError: The sandbox could not be made, or the provider has nothing like it; nothing is left.
             MissingToolError: This machine lacks something that the provider needs.
         """
         ...

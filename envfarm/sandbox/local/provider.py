@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from envfarm.errors import MissingToolError, SandboxStartError, SettingsError
 from envfarm.records.image import FolderAccess
-from envfarm.sandbox.contract import LeaseRequest, Network, Sandbox
+from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
@@ -88,6 +88,7 @@ class LocalProvider:
     @asynccontextmanager
     async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
         """Give a fresh jail for the length of the block; see the contract."""
+        _refuse_foreign(request)
         self._leases += 1
         groups = make_control_groups(
             f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._leases}",
@@ -158,6 +159,19 @@ class LocalProvider:
             raise SandboxStartError(message)
         message = f"a local sandbox was not ready within {_START_SECONDS:.0f} s"
         raise SandboxStartError(message)
+
+
+def _refuse_foreign(request: LeaseRequest) -> None:
+    """Refuse what only a container engine has."""
+    wishes = {
+        "an image of a container engine": request.image.reference is not None and not request.image.folders,
+        "root of the box": request.privileges is Privileges.ROOT,
+        "an allowlist of hosts": request.network is Network.ALLOWLIST,
+    }
+    for wish, is_asked in wishes.items():
+        if is_asked:
+            message = f"the local sandbox has no {wish}: use --sandbox docker"
+            raise SandboxStartError(message, retryable=False)
 
 
 async def _remove(groups: ControlGroups) -> None:
