@@ -20,7 +20,8 @@
         ├── SandboxRefusedError   the agent in a sandbox refused a request; the sandbox lives on
         ├── ImageBuildError       the image of a task could not be made
         ├── EngineBusyError       the model's queue is full; later it may not be
-        └── VerifierError         a verifier crashed, or broke its contract
+        ├── VerifierError         a verifier crashed, or broke its contract
+        └── RewardError           another maker's verifier left no reward that is one; `code` says how
 
 What a policy or a submission did badly is never an exception: it is a value (an exit code, a reward of 0.0).
 """
@@ -166,6 +167,19 @@ class VerifierError(BoundaryError):
     code = "verifier_error"
     attribution = Attribution.VERIFIER
     retryable = False
+
+
+class RewardError(BoundaryError):
+    """A task's own verifier left no reward, or one that is none; `code` says which of these."""
+
+    code = "reward_malformed"
+    attribution = Attribution.VERIFIER
+    retryable = False
+
+    def __init__(self, message: str, *, code: str, attribution: Attribution | None = None) -> None:
+        """Take the message, the code, and whose fault it is where it is not the verifier's."""
+        super().__init__(message, attribution=attribution)
+        self.code = code
 
 
 def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -31,6 +31,18 @@ def package_digest(files: Mapping[str, bytes]) -> str:
     Raises:
         TaskError: A pattern in one of its ignore files is none.
     """
+    digest = hashlib.sha256()
+    for path in packaged_paths(files):
+        digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode("utf-8", "surrogateescape"))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def packaged_paths(files: Mapping[str, bytes]) -> list[str]:
+    """Return the paths that belong to a package, sorted.
+
+    Raises:
+        TaskError: A pattern in one of its ignore files is none.
+    """
     rules = files.get(".gitignore")
     ignored = GitIgnoreSpec.from_lines(_LEFTOVERS) if rules is None else _spec(".gitignore", rules)
     specs = {
@@ -38,12 +50,13 @@ def package_digest(files: Mapping[str, bytes]) -> str:
         for path, content in files.items()
         if PurePosixPath(path).name == _IGNORE_FILE and _IGNORE_SCOPES.match_file(path)
     }
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        belongs = path in _TOP_FILES or path.startswith(_TOP_FOLDERS)
-        if belongs and not ignored.match_file(path) and not _is_left_out(path, specs):
-            digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode("utf-8", "surrogateescape"))
-    return f"sha256:{digest.hexdigest()}"
+    return [
+        path
+        for path in sorted(files)
+        if (path in _TOP_FILES or path.startswith(_TOP_FOLDERS))
+        and not ignored.match_file(path)
+        and not _is_left_out(path, specs)
+    ]
 
 
 def _is_left_out(path: str, specs: Mapping[PurePosixPath, GitIgnoreSpec]) -> bool:

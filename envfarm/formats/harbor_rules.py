@@ -63,6 +63,12 @@ def _environment(table: EnvironmentTable, place: str) -> Iterator[str]:
             yield f"{place}.mcp_servers: {server.name} needs a url"
 
 
+def megabytes_of(size: str | None) -> int | None:
+    """Return what a size such as ``4G`` is in MiB, rounded down; None for none, or where it is no size."""
+    match = None if size is None else _SIZE.fullmatch(size)
+    return None if match is None else int(float(match[1]) * _MEGABYTES[match[2].upper()])
+
+
 def _verifier(table: VerifierTable, place: str) -> Iterator[str]:
     yield from _phase(table, place)
     if table.environment is not None:

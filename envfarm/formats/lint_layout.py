@@ -80,11 +80,13 @@ def lint_layout(config: Config, tree: TaskTree) -> Iterator[Problem]:
 
 def solutions(config: Config, tree: TaskTree) -> Iterator[str]:
     """Yield the scripts that apply the true fix."""
-    for step in _steps(config):
-        places = [f"steps/{step.name}/solution", "solution"] if step else ["solution"]
-        script = _script(places, "solve", config.environment.os, tree)
-        if script is not None:
-            yield script
+    yield from filter(None, (solution_of(config, step, tree) for step in _steps(config)))
+
+
+def solution_of(config: Config, step: Step | None, tree: TaskTree) -> str | None:
+    """Return the script that applies the true fix of a step, or of a task without steps; None where there is none."""
+    places = [f"steps/{step.name}/solution", "solution"] if step else ["solution"]
+    return _script(places, "solve", config.environment.os, tree)
 
 
 def _steps(config: Config) -> list[Step | None]:

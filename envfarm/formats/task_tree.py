@@ -18,11 +18,13 @@ class TaskTree:
         files: Content by relative path; of a link, what it leads to.
         folders: Relative paths of folders.
         strays: Relative paths that are no file and no folder of the task: links out of it, dead ones, devices.
+        executable: Those of `files` that are programs.
     """
 
     files: Mapping[str, bytes] = field(repr=False)
     folders: frozenset[str]
     strays: tuple[str, ...]
+    executable: frozenset[str] = frozenset()
 
 
 def read_tree(path: Path) -> TaskTree:
@@ -38,6 +40,7 @@ def read_tree(path: Path) -> TaskTree:
     files: dict[str, bytes] = {}
     folders: set[str] = set()
     strays: list[str] = []
+    executable: set[str] = set()
     total = 0
     for folder, names, entries in os.walk(root):
         names[:] = sorted(name for name in names if name != ".git")
@@ -51,15 +54,18 @@ def read_tree(path: Path) -> TaskTree:
                 elif target.is_dir():
                     folders.add(relative)
                 else:
-                    total += target.stat().st_size
+                    facts = target.stat()
+                    total += facts.st_size
                     _check_size(total, relative)
                     files[relative] = target.read_bytes()
+                    if facts.st_mode & 0o100:
+                        executable.add(relative)
             except (FileNotFoundError, RuntimeError):
                 strays.append(relative)
             except OSError as error:
                 message = f"{relative}: it cannot be read ({error.strerror})"
                 raise TaskError(message) from error
-    return TaskTree(files=files, folders=frozenset(folders), strays=tuple(strays))
+    return TaskTree(files=files, folders=frozenset(folders), strays=tuple(strays), executable=frozenset(executable))
 
 
 def _check_size(total: int, relative: str) -> None:
