@@ -82,24 +82,33 @@ def read_repository(path: Path) -> Iterator[tuple[ForeignRow, Mapping[str, bytes
         TaskError: A task's file is missing or damaged; the message names it.
     """
     for meta_file in sorted(path.glob(f"tasks/*/{_META}")):
-        folder = meta_file.parent
-        place = f"tasks/{folder.name}"
-        files, _ = read_files(folder)
-        if _META not in files:
-            message = f"{place}/{_META}: it is no file"
-            raise TaskError(message)
-        row = _parse_yaml(files[_META], f"{place}/{_META}")
-        for column, name in _COLUMNS.items():
-            if name in files:
-                row[column] = text_of(files[name])
-        if _TESTS not in files:
-            message = f"{place}/{_TESTS}: it is missing"
-            raise TaskError(message)
-        tests = parse_json(files[_TESTS], f"{place}/{_TESTS}")
-        if not isinstance(tests, dict):
-            message = f"{place}/{_TESTS}: it is no object"
-            raise TaskError(message)
-        yield parse_row(row | tests, place), files
+        row, files, _ = read_folder(meta_file.parent)
+        yield row, files
+
+
+def read_folder(folder: Path) -> tuple[ForeignRow, Mapping[str, bytes], frozenset[str]]:
+    """Return one task of a task repository as a row, all files of its folder, and which of them are programs.
+
+    Raises:
+        TaskError: A file is missing or damaged; the message names it.
+    """
+    place = f"tasks/{folder.name}"
+    files, programs = read_files(folder)
+    if _META not in files:
+        message = f"{place}/{_META}: it is no file"
+        raise TaskError(message)
+    row = _parse_yaml(files[_META], f"{place}/{_META}")
+    for column, name in _COLUMNS.items():
+        if name in files:
+            row[column] = text_of(files[name])
+    if _TESTS not in files:
+        message = f"{place}/{_TESTS}: it is missing"
+        raise TaskError(message)
+    tests = parse_json(files[_TESTS], f"{place}/{_TESTS}")
+    if not isinstance(tests, dict):
+        message = f"{place}/{_TESTS}: it is no object"
+        raise TaskError(message)
+    return parse_row(row | tests, place), files, programs
 
 
 def _parse_yaml(content: bytes, place: str) -> dict[str, Any]:

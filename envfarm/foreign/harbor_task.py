@@ -1,0 +1,328 @@
+"""Runs a Harbor task: each step's preparation, its work, and its judging, as `harbor_plan` has resolved them."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from envfarm.errors import Attribution, TaskError, UserError, VerifierError
+from envfarm.foreign.artifact_archive import clean_archive
+from envfarm.foreign.box import Box, FoundImage, open_box, quoted
+from envfarm.foreign.harbor_plan import BoxPlan, HarborPlan, NetworkPolicy, StepPlan, make_plan
+from envfarm.foreign.request import ForeignJudgement, JudgeRequest, Work, WorkKind
+from envfarm.foreign.reward_files import (
+    TEST_OUTPUT,
+    TESTS,
+    RewardReading,
+    empty_folders,
+    make_log_folders,
+    read_output,
+)
+from envfarm.foreign.rewards import Rewards, aggregate, choose_reward, stops_after
+from envfarm.foreign.workspace import replace_workspace
+from envfarm.formats.foreign import expand_variables, read_foreign
+from envfarm.formats.harbor_config import Artifact, read_config
+from envfarm.formats.harbor_digest import package_digest, packaged_paths
+from envfarm.formats.task_tree import TaskTree, read_tree
+from envfarm.records.task import TASK_FILE
+from envfarm.records.verdict import Component
+from envfarm.sandbox.contract import ExecResult
+
+_SOLUTION = PurePosixPath("/solution")
+_SOLUTION_OUTPUT = PurePosixPath("/logs/agent/oracle.txt")
+_PACKED = PurePosixPath("/tmp/.envfarm-artifact.tar")  # noqa: S108 -- inside the box
+_MOST_ARTIFACT_BYTES = 1 << 30
+_PACK = """
+rm -f -- "$2" && cd / || exit 1
+if [ -e "$1" ]; then tar -cf "$2" -- "${1#/}"; [ $? -le 1 ]; else : > "$2"; fi
+"""
+"""A 1 of tar means that a file changed while it was read."""
+_CLEAR = 'if [ -d "$1" ]; then find "$1" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +; fi'
+_TOLD_BYTES = 1000
+
+
+def read_harbor_task(path: Path) -> "HarborTask":
+    """Return the Harbor task in a folder.
+
+    Raises:
+        TaskError: It is none, is damaged, or asks for what cannot be given.
+    """
+    document = read_foreign(path).document.unwrap()
+    config = read_config(document)
+    if isinstance(config, str):
+        message = f"{TASK_FILE}: {config}"
+        raise TaskError(message)
+    tree = read_tree(path)
+    return HarborTask(
+        plan=make_plan(config, tree, folder_name=path.resolve().name), tree=tree, digest=package_digest(tree.files)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarborTask:
+    """A Harbor task of anybody's that can be judged.
+
+    Attributes:
+        plan: How.
+        tree: Its files.
+        digest: Harbor's package digest.
+    """
+
+    plan: HarborPlan
+    tree: TaskTree = field(repr=False)
+    digest: str
+
+    @property
+    def task_id(self) -> str:
+        """Its name."""
+        return self.plan.name
+
+    @property
+    def verifier(self) -> str:
+        """What judges it."""
+        return "harbor"
+
+    async def judge(self, request: JudgeRequest) -> ForeignJudgement:
+        """Judge the work under Harbor's reward contract.
+
+        Raises:
+            BoundaryError: There is no reward, and whose fault that is.
+            UserError: The task or the request is wrong.
+        """
+        check_work(self.plan, request.work)
+        kept = packaged_paths(self.tree.files)
+        run = _Run(
+            plan=self.plan, files={path: self.tree.files[path] for path in kept}, tree=self.tree, request=request
+        )
+        return _judgement(await run.steps(), self.plan, request.reward_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What became of one step.
+
+    Attributes:
+        name: Of the step; empty for a task without steps.
+        rewards: What its verifier wrote.
+        notes: What people should know.
+        output: The end of what the test script printed.
+        stopped: Why no step came after it; None where one did, or none is left.
+    """
+
+    name: str
+    rewards: Rewards
+    notes: tuple[str, ...]
+    output: bytes = field(repr=False)
+    stopped: str | None
+
+
+def check_work(plan: HarborPlan, work: Work) -> None:
+    """Refuse work that the task has no place for.
+
+    Raises:
+        TaskError: An oracle is asked for, and a step has no solution.
+        UserError: A workspace, and there are steps: nobody says after which of them it is.
+    """
+    if work.kind is WorkKind.PATCH:
+        message = "--patch fits no Harbor task: hand in --workspace DIR, a changed copy of its working directory"
+        raise UserError(message)
+    if work.kind is WorkKind.WORKSPACE and len(plan.steps) > 1:
+        message = "--workspace fits tasks of one step only: this one has several, each with work of its own"
+        raise UserError(message)
+    if work.kind is WorkKind.ORACLE:
+        for step in plan.steps:
+            if step.solution is None:
+                place = f"steps/{step.name}/solution" if step.name else "solution"
+                message = f"{place}/solve.sh: it is missing, so there is no oracle to grade"
+                raise TaskError(message)
+
+
+def work_policy(plan: HarborPlan, kind: WorkKind) -> NetworkPolicy:
+    """Return what the box of the work can reach: one policy for all that runs in it.
+
+    Raises:
+        TaskError: The task wants the network switched while the box runs.
+    """
+    judged = [step.verifier_policy for step in plan.steps if step.verifier_box is None]
+    worked = [step.agent_policy for step in plan.steps]
+    wanted = dict.fromkeys([*judged, *(worked if kind is WorkKind.ORACLE else [])]) or dict.fromkeys(worked)
+    if len(wanted) > 1:
+        message = f"{TASK_FILE}: work and judging share a box and want different networks: a box has one here"
+        raise TaskError(message)
+    return next(iter(wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One judging in progress."""
+
+    plan: HarborPlan
+    files: Mapping[str, bytes] = field(repr=False)
+    tree: TaskTree = field(repr=False)
+    request: JudgeRequest = field(repr=False)
+
+    async def steps(self) -> list[StepResult]:
+        """Return what became of each step that began."""
+        results: list[StepResult] = []
+        policy = work_policy(self.plan, self.request.work.kind)
+        env = self._filled(self.plan.box.env)
+        found = await self._image(self.plan.box)
+        async with open_box(self.request.lease, found, self.plan.box, policy, env) as box:
+            await make_log_folders(box)
+            for number, step in enumerate(self.plan.steps):
+                if number and self.plan.steps[number - 1].verifier_box is None:
+                    await empty_folders(box)
+                results.append(await self._step(box, step, is_last=number == len(self.plan.steps) - 1))
+                if results[-1].stopped is not None:
+                    break
+        return results
+
+    async def _step(self, box: Box, step: StepPlan, *, is_last: bool) -> StepResult:
+        await self._prepare(box, step)
+        notes = await self._work(box, step)
+        for collect in step.collects:
+            user = None if collect.user is None else str(collect.user)
+            result = await box.run(collect.command, user=user, timeout_seconds=collect.timeout_sec)
+            if result.exit_code != 0:
+                notes.append(f"a collect command failed: {collect.command}: {_end_of(result)}")
+        async with AsyncExitStack() as stack:
+            judging_box = box
+            if step.verifier_box is not None:
+                judging_box = await stack.enter_async_context(await self._verifier_box(step, step.verifier_box))
+                await make_log_folders(judging_box)
+                await self._carry(step, box, judging_box)
+            elif step.name:
+                await empty_folders(box)
+            rewards, found = await self._judge(judging_box, step, is_last=is_last)
+            output = await read_output(judging_box)
+        stopped = stops_after(rewards, step.min_reward)
+        return StepResult(name=step.name, rewards=rewards, notes=(*notes, *found), output=output, stopped=stopped)
+
+    async def _prepare(self, box: Box, step: StepPlan) -> None:
+        if step.working_files:
+            await box.place(
+                self._below(step.working_files), box.working_directory, programs=self._programs(step.working_files)
+            )
+        if step.setup_script:
+            script = box.working_directory / step.setup_script
+            result = await box.run(f"bash {quoted(script)}", user=step.agent_user)
+            if result.exit_code != 0:
+                message = f"{step.working_files}/{step.setup_script} failed: {_end_of(result)}"
+                raise VerifierError(message, attribution=Attribution.TASK)
+        if step.healthcheck is not None:
+            await box.wait_until_healthy(step.healthcheck, user=step.agent_user)
+
+    async def _work(self, box: Box, step: StepPlan) -> list[str]:
+        work = self.request.work
+        if work.kind is WorkKind.WORKSPACE:
+            await replace_workspace(box, work.content, owner=step.agent_user)
+        if work.kind is not WorkKind.ORACLE or step.solution is None:
+            return []
+        folder = str(PurePosixPath(step.solution).parent)
+        name = PurePosixPath(step.solution).name
+        await box.place(self._below(folder), _SOLUTION, programs=(*self._programs(folder), name))
+        result = await box.run(
+            f"({quoted(_SOLUTION / name)}) > {_SOLUTION_OUTPUT} 2>&1",
+            user=step.agent_user,
+            env={**self._filled(self.plan.solution_env), "DEBIAN_FRONTEND": "noninteractive"},
+            timeout_seconds=step.agent_timeout_seconds,
+        )
+        if result.timed_out:
+            return [f"{step.solution} was not done within {step.agent_timeout_seconds:g} s"]
+        return [] if result.exit_code == 0 else [f"{step.solution} ended with {result.exit_code or result.signal}"]
+
+    async def _verifier_box(self, step: StepPlan, plan: BoxPlan) -> AbstractAsyncContextManager[Box]:
+        found = await self._image(plan)
+        return open_box(self.request.lease, found, plan, step.verifier_policy, self._filled(plan.env))
+
+    async def _carry(self, step: StepPlan, source: Box, target: Box) -> None:
+        """Carry the artifacts to the box that judges; what is not there stays away."""
+        for artifact in step.artifacts:
+            archive = await _take(artifact, source)
+            if archive:
+                place = source.working_directory / artifact.source
+                await target.own(_CLEAR, str(place))
+                await target.unpack(archive, PurePosixPath("/"))
+
+    async def _judge(self, box: Box, step: StepPlan, *, is_last: bool) -> tuple[Rewards, list[str]]:
+        links = await make_log_folders(box)
+        if not step.tests_in_image:
+            for folder in step.test_folders:
+                await box.place(self._below(folder), TESTS, programs=self._programs(folder))
+        script = TESTS / step.test_script
+        await box.own('chmod +x -- "$1"', str(script))
+        result = await box.run(
+            f"({quoted(script)}) > {TEST_OUTPUT} 2>&1",
+            user=step.verifier_user,
+            env=self._filled(step.verifier_env),
+            timeout_seconds=step.verifier_timeout_seconds,
+        )
+        if result.timed_out:
+            message = f"{script} was not done within {step.verifier_timeout_seconds:g} s"
+            raise VerifierError(message)
+        is_shared = step.verifier_box is None
+        worker = step.agent_user if is_shared and step.agent_user != step.verifier_user else None
+        reading = RewardReading(worker=worker, kills=is_last or not is_shared)
+        return await reading.read(box), [f"{place} was a link, and is none any more" for place in links]
+
+    async def _image(self, plan: BoxPlan) -> FoundImage:
+        images, seconds = self.request.images, plan.build_timeout_seconds
+        if plan.image_name is not None:
+            return await images.named(plan.image_name, timeout_seconds=seconds)
+        programs = frozenset(self._programs(plan.folder))
+        return await images.built(self._below(plan.folder), programs, timeout_seconds=seconds)
+
+    def _below(self, folder: str) -> dict[str, bytes]:
+        prefix = f"{folder}/"
+        return {path[len(prefix) :]: text for path, text in self.files.items() if path.startswith(prefix)}
+
+    def _programs(self, folder: str) -> tuple[str, ...]:
+        prefix = f"{folder}/"
+        return tuple(path[len(prefix) :] for path in sorted(self.tree.executable) if path.startswith(prefix))
+
+    def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
+        return expand_variables(values, self.request.environ)
+
+
+async def _take(artifact: Artifact, box: Box) -> bytes:
+    """Return an artifact as an archive that may be carried over; empty where there is none.
+
+    Raises:
+        VerifierError: It is too large, or the box makes no archive of it.
+    """
+    place = box.working_directory / artifact.source
+    await box.own(_PACK, str(place), str(_PACKED))
+    try:
+        archive = await box.root.read_file(_PACKED, limit_bytes=_MOST_ARTIFACT_BYTES)
+        return clean_archive(archive, place, artifact.exclude) if archive else b""
+    except (FileNotFoundError, ValueError) as error:
+        message = f"the artifact {artifact.source} cannot be taken out of the box: {error}"
+        raise VerifierError(message) from error
+
+
+def _judgement(results: Sequence[StepResult], plan: HarborPlan, key: str | None) -> ForeignJudgement:
+    rewards = aggregate([result.rewards for result in results], takes_last=plan.takes_last_step)
+    reward = choose_reward(rewards, key)
+    components = []
+    for result in results:
+        prefix = f"{result.name}: " if result.name else ""
+        for name, value in sorted(result.rewards.items()):
+            components.append(
+                Component(name=f"{prefix}{name}", value=value, rationale="written by the task's verifier")
+            )
+        if result.stopped is not None and len(results) < len(plan.steps):
+            told = f"the steps end here: {result.stopped}"
+            components.append(Component(name=f"{prefix}min_reward", value=0.0, rationale=told))
+        components += [
+            Component(name=f"{prefix}note", value=0.0, rationale=note, evidence={"role": "note"})
+            for note in result.notes
+        ]
+    outputs = {f"{result.name or 'tests'}.txt": result.output for result in results}
+    return ForeignJudgement(reward=reward, components=tuple(components), evidence=outputs)
+
+
+def _end_of(result: ExecResult) -> str:
+    if result.timed_out:
+        return "its time was up"
+    words = (result.stderr or result.stdout)[-_TOLD_BYTES:].decode("utf-8", "replace").strip()
+    return words or f"exit code {result.exit_code}"
