@@ -168,6 +168,7 @@ def _refuse_foreign(request: LeaseRequest) -> None:
         "an image of a container engine": request.image.reference is not None and not request.image.folders,
         "root of the box": request.privileges is Privileges.ROOT,
         "an allowlist of hosts": request.network is Network.ALLOWLIST,
+        "processes that outlive their command": request.keeps_background,
     }
     for wish, is_asked in wishes.items():
         if is_asked:
