@@ -8,7 +8,7 @@ MODEL_STAMP := $(VENV)/.installed-model
 SOURCES := envfarm task_miner verifiers tests bench scripts
 FUZZ_SECONDS := 3600
 
-.PHONY: help demo test testagent testmodel check bench agent fuzz format clean
+.PHONY: help demo test testagent testdocker testmodel check bench agent docker fuzz format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,12 +16,16 @@ help: ## Show the targets.
 demo: $(STAMP) ## Mine a real library from the package index, grade a fix, no change and cheats.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
-test: $(STAMP) ## Run all tests but the agent's and the model's.
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/model --ignore-glob '*/test_agent_*'
+test: $(STAMP) ## Run all tests but the agent's, Docker's and the model's.
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/model \
+		--ignore-glob '*/test_agent_*' --ignore-glob '*/test_docker_*'
 
 testagent: $(STAMP) ## Run the agent's tests: every kind of agent, rebuilt, under sanitizers, fuzzed.
 	scripts/install_test_tools.sh
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(wildcard tests/*/test_agent_*.py)
+
+testdocker: docker ## Run the tests on a real Docker daemon, which is installed and started where there is none.
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile $(wildcard tests/*/test_docker_*.py)
 
 testmodel: $(MODEL_STAMP) ## Run the model's tests; installs torch, 5 GB with its libraries.
 	$(BIN)/python -m pytest -q tests/model
@@ -40,6 +44,9 @@ bench: $(STAMP) ## Run the quick benchmarks; bench/README.md lists all of them.
 
 agent: $(STAMP) ## Build the agent's programs from their source; a test compares them with what is shipped.
 	$(BIN)/python scripts/build_agent.py
+
+docker: $(STAMP) ## Install and start a Docker daemon where there is none, and make the base image; as root.
+	scripts/start_docker.sh
 
 fuzz: ## Fuzz the agent's frame parser for an hour, or FUZZ_SECONDS=N.
 	scripts/install_test_tools.sh

@@ -116,6 +116,35 @@ class SandboxStartError(BoundaryError):
     attribution = Attribution.SANDBOX
 
 
+class EngineUnreachableError(SandboxStartError):
+    """The container engine does not answer: it is down, restarting, or overloaded."""
+
+    code = "engine_unreachable"
+    attribution = Attribution.FARM
+
+
+class ContainerImageMissingError(SandboxStartError):
+    """An image is not on this machine and in no registry that is reached."""
+
+    code = "container_image_missing"
+    attribution = Attribution.TASK
+    retryable = False
+
+
+class ContainerImagePullError(SandboxStartError):
+    """An image could not be brought from its registry."""
+
+    code = "container_image_pull"
+    attribution = Attribution.FARM
+
+
+class EngineDiskFullError(SandboxStartError):
+    """The container engine has no room left on its disk."""
+
+    code = "engine_disk_full"
+    attribution = Attribution.FARM
+
+
 class SandboxLostError(BoundaryError):
     """A leased sandbox is gone; the lease is void and nothing more can be read from it."""
 

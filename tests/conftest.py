@@ -1,7 +1,9 @@
 """Fixtures of more than one folder; what they need is imported when a test asks for them."""
 
+import fcntl
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,3 +29,22 @@ def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> "TinyTask":
     spec.loader.exec_module(module)
     task: TinyTask = module.make_tiny_task(tmp_path_factory.mktemp("tiny"))
     return task
+
+
+@pytest.fixture(scope="session")
+def docker_base() -> str:
+    """Return the reference of the base image, made where it is missing; by one worker, while the others wait."""
+    from envfarm.errors import MissingToolError
+    from envfarm.sandbox.docker.base_image import ensure_base
+    from envfarm.sandbox.docker.engine import open_engine
+    from envfarm.sandbox.docker.options import OWN_BASE
+
+    try:
+        with (
+            (Path(tempfile.gettempdir()) / "envfarm-tests-base.lock").open("w") as lock,
+            open_engine() as engine,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return ensure_base(engine, OWN_BASE)
+    except MissingToolError as error:
+        pytest.skip(f"{error}: make docker")

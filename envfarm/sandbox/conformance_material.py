@@ -33,11 +33,13 @@ class ConformanceMaterial:
         provider: The provider to be checked, open.
         make_image: Makes an image that shows these folders of this machine, besides what every command needs.
         folder: An empty folder of this machine, for folders that sandboxes see; checks add to it.
+        shares_one_disk: Whether the bound on disk is one for all places together; else each has it by itself.
     """
 
     provider: SandboxProvider
     make_image: Callable[[tuple[Folder, ...]], Image]
     folder: Path
+    shares_one_disk: bool = True
 
     def lease(
         self, *folders: Folder, limits: Limits | None = None, network: Network = Network.NONE

@@ -59,6 +59,7 @@ class Limits:
         file_size_bytes: Size of any one file that is written.
         disk_bytes: All that is written to the workspace, /tmp and /dev/shm together.
         output_bytes: Bytes kept of each output stream: the first and the last half.
+        cpu_cores: Processors at one time, such as 1.5; None for all there are.
     """
 
     memory_bytes: int = 4 * GIBIBYTE
@@ -67,6 +68,7 @@ class Limits:
     file_size_bytes: int = 2 * GIBIBYTE
     disk_bytes: int = 2 * GIBIBYTE
     output_bytes: int = MEBIBYTE
+    cpu_cores: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class LeaseRequest:
         network: What the sandbox can reach.
         allowed_hosts: Host names that Network.ALLOWLIST lets through.
         privileges: What its commands may do inside it.
+        keeps_background: Whether processes that outlive their command live until the lease ends; else they end with it.
         limits: Bounds on the sandbox.
         labels: Free text for people who look at leases from outside.
     """
@@ -89,6 +92,7 @@ class LeaseRequest:
     network: Network = Network.NONE
     allowed_hosts: tuple[str, ...] = ()
     privileges: Privileges = Privileges.NONE
+    keeps_background: bool = False
     limits: Limits = Limits()
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -196,6 +200,19 @@ class SwitchesUsers(Protocol):
         Raises:
             LookupError: The box has no such user.
             SandboxLostError: The sandbox is gone.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparesSandboxes(Protocol):
+    """A provider that can have boxes stand ready."""
+
+    async def prepare(self, request: LeaseRequest, count: int) -> None:
+        """Have so many boxes stand ready for leases of this request; returns once they do.
+
+        Raises:
+            SandboxStartError: One could not be made.
         """
         ...
 

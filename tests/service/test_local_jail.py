@@ -21,8 +21,9 @@ from envfarm.records.image import Image
 from envfarm.sandbox.conformance_material import TEMPORARY
 from envfarm.sandbox.contract import WORKSPACE, ExecResult, LeaseRequest, Sandbox, SandboxProvider
 from envfarm.sandbox.local.cgroups import find_control_groups, make_control_groups
-from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, owner_mark
+from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX
 from envfarm.sandbox.local.provider import open_local_provider
+from envfarm.sandbox.owner_mark import owner_mark
 
 GONE_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0

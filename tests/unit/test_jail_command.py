@@ -7,11 +7,11 @@ import pytest
 
 from envfarm.errors import SandboxLostError
 from envfarm.records.image import Folder, FolderAccess, Image
+from envfarm.sandbox.box_variables import base_variables
 from envfarm.sandbox.contract import LeaseRequest, Network
 from envfarm.sandbox.local.jail_command import (
     BoxPaths,
     HostFacts,
-    base_variables,
     command_arguments,
     lease_arguments,
     refused_status,

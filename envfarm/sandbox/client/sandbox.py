@@ -3,11 +3,14 @@
 import math
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+from envfarm.errors import SandboxLostError
 from envfarm.sandbox.client import files
+from envfarm.sandbox.client.box_users import find_user
 from envfarm.sandbox.client.connection import AgentClient
 from envfarm.sandbox.client.job import Identity, JobEnd, JobSpec, Stage, StreamEnd, StreamSpec, is_missing, run_job
 from envfarm.sandbox.contract import MEBIBYTE, REPORT_FD_VARIABLE, WORKSPACE, ExecResult, Limits
@@ -27,21 +30,30 @@ class BoxSettings:
         limits: Bounds; see `bounds_by_agent` for those of the whole box.
         identity: Whom commands run as and files belong to; the agent's own user by default.
         bounds_by_agent: Whether the agent has to bound memory and processes, because no control group does.
+        keeps_background: Whether processes that outlive their command live on until the box ends.
+        no_new_privileges: Whether set-user-id programs give nothing.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     identity: Identity | None = None
     bounds_by_agent: bool = False
+    keeps_background: bool = False
+    no_new_privileges: bool = True
+
+
+Explain = Callable[[SandboxLostError], Awaitable[SandboxLostError]]
+"""Turns the loss of a box into one that says more of its cause."""
 
 
 class AgentSandbox:
     """A leased box with an agent inside."""
 
-    def __init__(self, client: AgentClient, settings: BoxSettings) -> None:
-        """Take an agent that this driver holds."""
+    def __init__(self, client: AgentClient, settings: BoxSettings, explain: Explain | None = None) -> None:
+        """Take an agent that this driver holds, and what knows why a box is lost."""
         self.client = client
         self._settings = settings
+        self._explain = explain
         identity = settings.identity
         self._acting = None if identity is None else files.Acting(uid=identity.uid, gid=identity.gid)
 
@@ -71,9 +83,12 @@ class AgentSandbox:
             memory_bytes=limits.memory_bytes if self._settings.bounds_by_agent else 0,
             rlimits=self._rlimits(),
             streams=streams,
-            no_new_privileges=True,
+            ends_leftovers=not self._settings.keeps_background,
+            no_new_privileges=self._settings.no_new_privileges,
         )
-        return _result_of(await run_job(self.client, spec, stdin=stdin), argv[0], cwd)
+        async with self._explained():
+            end = await run_job(self.client, spec, stdin=stdin)
+        return _result_of(end, argv[0], cwd)
 
     def _rlimits(self) -> dict[int, int]:
         limits = self._settings.limits
@@ -90,14 +105,31 @@ class AgentSandbox:
     async def read_file(self, path: PurePosixPath, *, limit_bytes: int = 64 * MEBIBYTE) -> bytes:
         """Return a regular file's content; see the contract."""
         try:
-            return await files.get(self.client, path, limit_bytes=limit_bytes, acting=self._acting)
+            async with self._explained():
+                return await files.get(self.client, path, limit_bytes=limit_bytes, acting=self._acting)
         except OSError as error:
             message = f"no regular file at {path} in the sandbox: {error.strerror}"
             raise FileNotFoundError(message) from error
 
     async def write_file(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
         """Make the file hold exactly `content`; see the contract."""
-        await files.put(self.client, [files.Entry(path=path, content=content, mode=mode)], acting=self._acting)
+        async with self._explained():
+            await files.put(self.client, [files.Entry(path=path, content=content, mode=mode)], acting=self._acting)
+
+    async def as_user(self, user: str) -> "AgentSandbox":
+        """Return the same box as another of its users; see `SwitchesUsers`."""
+        found = await find_user(self.read_file, user)
+        env = {**self._settings.env, "HOME": found.home}
+        return AgentSandbox(self.client, replace(self._settings, identity=found.identity, env=env), self._explain)
+
+    @asynccontextmanager
+    async def _explained(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except SandboxLostError as error:
+            if self._explain is None:
+                raise
+            raise await self._explain(error) from error
 
 
 def _result_of(end: JobEnd, program: str, cwd: PurePosixPath) -> ExecResult:
@@ -110,7 +142,7 @@ def _result_of(end: JobEnd, program: str, cwd: PurePosixPath) -> ExecResult:
         words += f"envfarm: {what}: {os.strerror(end.error_number)}\n".encode(errors="surrogateescape")
     return ExecResult(
         exit_code=exit_code,
-        signal=int(signal.SIGKILL) if end.timed_out else end.signal,
+        signal=int(signal.SIGKILL) if end.timed_out or end.unwatched else end.signal,
         stdout=stdout.data,
         stderr=words,
         stdout_dropped_bytes=stdout.dropped_bytes,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from envfarm.records.image import Folder, FolderAccess
-from envfarm.sandbox.contract import ENVIRONMENT, PROJECT, WORKSPACE, LeaseRequest, Network
+from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Network
 
 IDENTITY = "1000"
 """User and group id inside; outside they are the driver's own."""
@@ -91,12 +92,6 @@ def command_arguments(
     for name, value in env.items():
         words += ["--setenv", name, value]
     return (*words, "--chdir", str(cwd), "--", *argv)
-
-
-def base_variables(image: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that every command has; the image's own win."""
-    path = f"{ENVIRONMENT}/bin:{PROJECT}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    return {"PATH": path, "HOME": "/home/user", "LANG": "C.UTF-8", "TMPDIR": "/tmp"} | dict(image)  # noqa: S108
 
 
 def refused_status(stderr: bytes) -> int | None:

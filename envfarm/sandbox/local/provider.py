@@ -20,8 +20,9 @@ from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
 from envfarm.sandbox.local.lease import LocalSandbox
-from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, owner_mark, remove_leftovers
+from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, remove_leftovers
 from envfarm.sandbox.one_error import as_raised
+from envfarm.sandbox.owner_mark import owner_mark
 
 _START_SECONDS = 60.0
 _GROUP_TRIES, _GROUP_PAUSE_SECONDS = 500, 0.01
@@ -167,6 +168,7 @@ def _refuse_foreign(request: LeaseRequest) -> None:
         "an image of a container engine": request.image.reference is not None and not request.image.folders,
         "root of the box": request.privileges is Privileges.ROOT,
         "an allowlist of hosts": request.network is Network.ALLOWLIST,
+        "processes that outlive their command": request.keeps_background,
     }
     for wish, is_asked in wishes.items():
         if is_asked:

@@ -1,0 +1,137 @@
+"""One container with an agent inside, from its making to its end."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from envfarm.errors import BoundaryError, SandboxLostError, SandboxStartError
+from envfarm.sandbox.client.connection import open_agent
+from envfarm.sandbox.client.link import Claim
+from envfarm.sandbox.client.roads import UnixRoad
+from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
+from envfarm.sandbox.contract import LeaseRequest, Privileges
+from envfarm.sandbox.docker.container import SOCKET_NAME, ContainerPlan, complete_body
+from envfarm.sandbox.docker.engine import Engine
+from envfarm.sandbox.owner_mark import owner_mark
+
+LEASE_SECONDS = 90.0
+"""A box whose driver is gone ends by itself after as long."""
+_START_SECONDS = 60.0
+_COPY_SECONDS = 120.0
+_CALLS = 16
+_ROOT = PurePosixPath("/")
+
+_Result = TypeVar("_Result")
+
+
+class EngineCalls:
+    """Runs the engine's blocking calls in threads, so many at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Take the engine."""
+        self.engine = engine
+        self._limiter = anyio.CapacityLimiter(_CALLS)
+
+    async def __call__(self, call: Callable[..., _Result], *arguments: object) -> _Result:
+        """Run one call of the engine; a cancelled one goes on to its end, unseen."""
+        return await anyio.to_thread.run_sync(partial(call, *arguments), limiter=self._limiter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxOrder:
+    """What a box is made from.
+
+    Attributes:
+        plan: The container.
+        variables: Of every command.
+        request: What was asked for.
+    """
+
+    plan: ContainerPlan
+    variables: Mapping[str, str]
+    request: LeaseRequest
+
+
+@asynccontextmanager
+async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIterator[AgentSandbox]:
+    """Make a container for the length of the block; when the block is left nothing runs in it any more.
+
+    The engine removes the container by itself once its first process, the agent, has ended, as the agent also does
+    when it has not heard of its driver for `LEASE_SECONDS`.
+
+    Args:
+        calls: The engine.
+        order: What the box is made from.
+        place: Folder of this box alone, which does not exist yet; it is gone afterwards.
+
+    Raises:
+        SandboxStartError: It could not be made; nothing is left of it.
+    """
+    unstarted: str | None = None
+    _make_place(place, order.plan.user)
+    try:
+        body = complete_body(order.plan, socket_folder=str(place), labels=order.request.labels, owner=owner_mark())
+        with anyio.CancelScope(shield=True):
+            unstarted = container = await calls(calls.engine.create_container, body)
+        await calls(calls.engine.start_container, container)
+        claim = Claim(name=f"driver {os.getpid()}", key=os.urandom(32), lease_seconds=LEASE_SECONDS)
+        async with open_agent(UnixRoad(place / SOCKET_NAME), claim, start_seconds=_START_SECONDS) as client:
+            sandbox = AgentSandbox(client, settings_of(order), partial(_explain_loss, calls, container))
+            await _copy_folders(sandbox, order)
+            unstarted = None
+            yield sandbox
+    finally:
+        with anyio.CancelScope(shield=True):
+            if unstarted is not None:
+                with suppress(BoundaryError):
+                    await calls(calls.engine.remove_container, unstarted)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _make_place(place: Path, user: int) -> None:
+    try:
+        place.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(place, user, user)
+    except OSError as error:
+        message = f"the folder of a box could not be made: {error}"
+        raise SandboxStartError(message) from error
+
+
+def settings_of(order: BoxOrder) -> BoxSettings:
+    """Return what all commands of the box share."""
+    is_root = order.request.privileges is Privileges.ROOT
+    return BoxSettings(
+        env=order.variables,
+        limits=order.request.limits,
+        keeps_background=order.request.keeps_background,
+        no_new_privileges=not is_root,
+    )
+
+
+async def _copy_folders(sandbox: AgentSandbox, order: BoxOrder) -> None:
+    """Fill the places of copy-on-write folders."""
+    for source, target in order.plan.copies:
+        argv = ["cp", "-a", "--", f"{source}/.", target]
+        done = await sandbox.exec(argv, cwd=_ROOT, timeout_seconds=_COPY_SECONDS)
+        if done.exit_code != 0:
+            told = done.stderr.decode(errors="replace").strip()
+            message = f"the folder for {target} could not be copied in the box: {told or 'out of time'}"
+            raise SandboxStartError(message, retryable=False)
+
+
+async def _explain_loss(calls: EngineCalls, container: str, error: SandboxLostError) -> SandboxLostError:
+    """Return the error with what the engine knows of the container's end."""
+    try:
+        why = await calls(calls.engine.why_ended, container)
+    except BoundaryError as unreachable:
+        why = str(unreachable)
+    return SandboxLostError(f"{error} ({why})") if why else error

@@ -1,0 +1,376 @@
+"""The Docker daemon of this machine, for control only; the one file that imports its SDK.
+
+No command of a sandbox ever goes through here: those go to the agent. Every method blocks; `engine_calls` runs them in
+threads. Whatever the SDK raises becomes an error of `envfarm.errors` here.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envfarm.errors import (
+    ContainerImageMissingError,
+    ContainerImagePullError,
+    EngineDiskFullError,
+    EngineUnreachableError,
+    ImageBuildError,
+    MissingToolError,
+    SandboxStartError,
+)
+
+if TYPE_CHECKING:
+    import docker
+
+_TIMEOUT_SECONDS = 120
+_BUILD_SECONDS = 3600
+_CONNECTIONS = 32
+_QUOTED_LINES = 20
+_NOT_FOUND, _CONFLICT = 404, 409
+_NO_SPACE = "no space left on device"
+_LOADED_ID = re.compile(r"sha256:[0-9a-f]{64}")
+START = "start it, for instance with: make docker (or: sudo systemctl start docker)"
+PERMISSION = "allow this user with: sudo usermod -aG docker $USER, and log in again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What the engine says of an image.
+
+    Attributes:
+        image_id: ``sha256:`` and the digest of its configuration.
+        variables: Environment variables that it sets.
+        workdir: Working directory; empty where it sets none.
+        user: User that it sets; empty where it sets none.
+        size_bytes: All its layers together.
+        layers: Digests of its layers' content, first to last.
+        labels: Its labels.
+        tags: Its names.
+        created: When it says that it was made, ISO 8601.
+    """
+
+    image_id: str
+    variables: Mapping[str, str]
+    workdir: str
+    user: str
+    size_bytes: int
+    layers: tuple[str, ...]
+    labels: Mapping[str, str]
+    tags: tuple[str, ...]
+    created: str
+
+
+class Engine:
+    """A daemon that answers; use `open_engine`."""
+
+    def __init__(self, api: "docker.APIClient") -> None:
+        """Take a connected client."""
+        self._api: Any = api  # its types are in part missing
+
+    # Containers
+
+    def create_container(self, body: Mapping[str, Any]) -> str:
+        """Make a container of a body of the engine's API and return its id; it does not run yet.
+
+        Raises:
+            ContainerImageMissingError: Its image is not here.
+            EngineDiskFullError: The engine's disk is full.
+            EngineUnreachableError: The engine does not answer.
+            SandboxStartError: The engine refuses.
+        """
+        with _mapped(f"a container of {body.get('Image')}"):
+            made: dict[str, Any] = self._api.create_container_from_config(dict(body))
+        return str(made["Id"])
+
+    def start_container(self, container: str) -> None:
+        """Start a container; raises as `create_container`."""
+        with _mapped("a container"):
+            self._api.start(container)
+
+    def remove_container(self, container: str) -> None:
+        """Kill and remove a container with its unnamed volumes; one that is gone or going is no error."""
+        with _mapped("a container", ignored=(_NOT_FOUND, _CONFLICT)):
+            self._api.remove_container(container, force=True, v=True)
+
+    def list_containers(self, label: str) -> dict[str, Mapping[str, str]]:
+        """Return the labels of containers that have a label, running or not, by id."""
+        with _mapped("the list of containers"):
+            found = self._api.containers(all=True, filters={"label": label})
+        return {item["Id"]: item["Labels"] for item in found}
+
+    def why_ended(self, container: str) -> str:
+        """Return in a few words why a container ended, as far as the engine remembers; empty where it does not."""
+        words: list[str] = []
+        with _mapped("the engine's events"):
+            events = self._api.events(since=0, until=_now(), filters={"container": [container]}, decode=True)
+            for event in events:
+                action, attributes = str(event.get("Action", "")), event.get("Actor", {}).get("Attributes", {})
+                if action == "oom":
+                    words.append("its memory was exhausted")
+                elif action == "kill":
+                    words.append(f"it was killed from outside by signal {attributes.get('signal', '?')}")
+                elif action == "die":
+                    words.append(f"its first process ended with {attributes.get('exitCode', '?')}")
+        return ", ".join(dict.fromkeys(words))
+
+    # Images
+
+    def image_facts(self, reference: str) -> ImageFacts:
+        """Return what is known of an image on this machine.
+
+        Raises:
+            ContainerImageMissingError: It is not here.
+            EngineUnreachableError: The engine does not answer.
+        """
+        with _mapped(reference):
+            facts = self._api.inspect_image(reference)
+        config = facts.get("Config") or {}
+        pairs = (item.partition("=") for item in config.get("Env") or ())
+        return ImageFacts(
+            image_id=facts["Id"],
+            variables={name: value for name, _, value in pairs},
+            workdir=config.get("WorkingDir") or "",
+            user=config.get("User") or "",
+            size_bytes=int(facts.get("Size") or 0),
+            layers=tuple((facts.get("RootFS") or {}).get("Layers") or ()),
+            labels=config.get("Labels") or {},
+            tags=tuple(facts.get("RepoTags") or ()),
+            created=str(facts.get("Created") or ""),
+        )
+
+    def list_images(self, label: str) -> list[str]:
+        """Return the ids of images that have a label."""
+        with _mapped("the list of images"):
+            found = self._api.images(filters={"label": label})
+        return list(dict.fromkeys(item["Id"] for item in found))
+
+    def pull_image(self, reference: str, report: Callable[[str], None] | None = None) -> None:
+        """Bring an image from its registry.
+
+        Raises:
+            ContainerImageMissingError: The registry has none of that name.
+            ContainerImagePullError: The registry is not reached, or refuses.
+            EngineDiskFullError: The engine's disk is full.
+        """
+        name, tag = split_reference(reference)
+        try:
+            with _mapped(reference):
+                for event in self._api.pull(name, tag=tag, stream=True, decode=True):
+                    if "error" in event:
+                        raise _pull_error(reference, str(event["error"]))
+                    if report is not None and "progress" not in event:
+                        report(f"{reference}: {event.get('status', '')}")
+        except SandboxStartError as error:
+            if type(error) is SandboxStartError:
+                raise _pull_error(reference, str(error)) from error
+            raise
+
+    def load_image(self, archive: Iterable[bytes], *, quiet_id: str | None = None) -> str:
+        """Take the images of an archive as ``docker save`` writes it, and return the id of the last one.
+
+        Args:
+            archive: Its bytes, in parts.
+            quiet_id: What is returned where the engine tells no id.
+
+        Raises:
+            ImageBuildError: The archive is refused.
+            EngineDiskFullError: The engine's disk is full.
+        """
+        said = []
+        with _mapped("an image archive"):
+            for event in self._api.load_image(archive, quiet=False):
+                _raise_told(event, "an image could not be loaded", str(event.get("error")))
+                said.append(str(event.get("stream", "")))
+        found = _LOADED_ID.findall("".join(said))
+        return str(found[-1]) if found else (quiet_id or "")
+
+    def import_root(self, archive: Path, tag: str, changes: Sequence[str] = ()) -> str:
+        """Make an image of one layer from an archive of a root file system, and return its id."""
+        name, version = split_reference(tag)
+        with _mapped(tag):
+            said = self._api.import_image_from_file(str(archive), repository=name, tag=version, changes=list(changes))
+        found = _LOADED_ID.findall(str(said))
+        if not found:
+            what = f"the root file system of {tag} could not be imported"
+            raise _build_error(what, str(said))
+        return str(found[-1])
+
+    def build_image(
+        self,
+        folder: Path,
+        tag: str,
+        *,
+        dockerfile: str = "Dockerfile",
+        labels: Mapping[str, str] | None = None,
+        timeout_seconds: float = _BUILD_SECONDS,
+        report: Callable[[str], None] | None = None,
+    ) -> str:
+        """Build a folder with a Dockerfile of its own, and return the image's id.
+
+        Raises:
+            ImageBuildError: A step fails; the message holds the last lines of its output.
+            EngineDiskFullError: The engine's disk is full.
+            EngineUnreachableError: The engine does not answer.
+        """
+        lines: list[str] = []
+        with _mapped(f"the image of {folder}", building=True):
+            events = self._api.build(
+                path=str(folder),
+                dockerfile=dockerfile,
+                tag=tag,
+                rm=True,
+                forcerm=True,
+                labels=dict(labels or {}),
+                timeout=math.ceil(timeout_seconds),
+                decode=True,
+            )
+            for event in events:
+                line = str(event.get("stream") or event.get("status") or event.get("error") or "").rstrip()
+                if line:
+                    lines.append(line)
+                _raise_told(event, f"the image of {folder} could not be built", "\n".join(lines))
+                if report is not None and line.startswith("Step "):
+                    report(line)
+        return self.image_facts(tag).image_id
+
+    def save_image(self, reference: str) -> Iterator[bytes]:
+        """Yield the archive of an image with all its layers, as ``docker save`` writes it."""
+        with _mapped(reference):
+            yield from self._api.get_image(reference)
+
+    def tag_image(self, reference: str, tag: str) -> None:
+        """Give an image another name."""
+        name, version = split_reference(tag)
+        with _mapped(reference):
+            self._api.tag(reference, name, version)
+
+    def remove_image(self, reference: str, *, force: bool = False) -> None:
+        """Remove an image or one of its names; one that is gone is no error.
+
+        Raises:
+            SandboxStartError: A container uses it.
+        """
+        with _mapped(reference, ignored=(_NOT_FOUND,)):
+            self._api.remove_image(reference, force=force)
+
+    # The engine itself
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the engine says of itself, as its API has it."""
+        with _mapped("the engine"):
+            return dict(self._api.info())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+
+@contextmanager
+def open_engine() -> Iterator[Engine]:
+    """Connect to the daemon of this machine.
+
+    Raises:
+        MissingToolError: There is no SDK, no daemon, no permission, or the daemon is another machine's.
+    """
+    try:
+        import docker
+    except ImportError as error:
+        message = "containers need the docker package: pip install 'envfarm[docker]'"
+        raise MissingToolError(message) from error
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not address.startswith("unix://"):
+        message = f"DOCKER_HOST={address} is another machine's engine: envfarm shares folders with it, so unset it"
+        raise MissingToolError(message)
+    try:
+        api = docker.APIClient(
+            base_url=address,
+            version="auto",
+            timeout=_TIMEOUT_SECONDS,
+            num_pools=_CONNECTIONS,
+            max_pool_size=_CONNECTIONS,
+        )
+    except docker.errors.DockerException as error:
+        text = str(error)
+        if "Permission denied" in text or "PermissionError" in text:
+            message = f"this user may not use the Docker daemon at {address}: {PERMISSION}"
+        else:
+            message = f"there is no Docker daemon at {address}: {START}"
+        raise MissingToolError(message) from error
+    engine = Engine(api)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return name and tag, or name and digest; ``latest`` where there is neither."""
+    name, at, digest = reference.partition("@")
+    if at:
+        return name, digest
+    head, colon, tag = reference.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+@contextmanager
+def _mapped(what: str, *, ignored: tuple[int, ...] = (), building: bool = False) -> Iterator[None]:
+    """Turn what the SDK raises into errors of ours."""
+    import requests
+    from docker import errors
+
+    try:
+        yield
+    except errors.APIError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in ignored:
+            return
+        raise _api_error(what, status, str(error.explanation or error), building=building) from error
+    except (
+        requests.exceptions.RequestException,
+        errors.DockerException,
+        ConnectionError,
+        json.JSONDecodeError,
+    ) as error:
+        message = f"the Docker daemon does not answer ({type(error).__name__}): {START}"
+        raise EngineUnreachableError(message) from error
+
+
+def _api_error(what: str, status: int, told: str, *, building: bool) -> SandboxStartError | ImageBuildError:
+    if _NO_SPACE in told:
+        return EngineDiskFullError(f"the Docker daemon has no room left for {what}: {told}")
+    if status == _NOT_FOUND and "No such image" in told:
+        return ContainerImageMissingError(f"there is no image {what} on this machine: {told}")
+    if building:
+        return _build_error(f"{what} could not be built", told)
+    return SandboxStartError(f"the Docker daemon refuses {what}: {told}", retryable=status >= 500)  # noqa: PLR2004 -- HTTP
+
+
+def _pull_error(reference: str, told: str) -> SandboxStartError:
+    if _NO_SPACE in told:
+        return EngineDiskFullError(f"the Docker daemon has no room left for {reference}: {told}")
+    if "not found" in told or "manifest unknown" in told or "does not exist" in told:
+        return ContainerImageMissingError(f"there is no image {reference}: {told}")
+    return ContainerImagePullError(f"the image {reference} could not be brought: {told}")
+
+
+def _raise_told(event: Mapping[str, Any], what: str, told: str) -> None:
+    if "error" in event:
+        raise _build_error(what, told)
+
+
+def _build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
+    tail = "\n".join(told.strip().splitlines()[-_QUOTED_LINES:])
+    if _NO_SPACE in tail.lower():
+        return EngineDiskFullError(f"{what}, since the Docker daemon has no room left:\n{tail}")
+    return ImageBuildError(f"{what}:\n{tail}")
+
+
+def _now() -> int:
+    import time
+
+    return int(time.time()) + 1

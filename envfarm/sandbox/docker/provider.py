@@ -1,0 +1,145 @@
+"""The docker provider: leases containers of the Docker daemon of this machine, through the agent inside each."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from os import geteuid
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from envfarm.errors import BoundaryError, SandboxStartError
+from envfarm.sandbox.agent.programs import agent_program
+from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.client.sandbox import AgentSandbox
+from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
+from envfarm.sandbox.docker.base_image import find_base
+from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
+from envfarm.sandbox.docker.container import plan_container
+from envfarm.sandbox.docker.engine import Engine, open_engine
+from envfarm.sandbox.docker.leftovers import containers_of_this_driver, remove_leftovers
+from envfarm.sandbox.docker.options import DockerOptions, read_options
+from envfarm.sandbox.docker.warm_pool import WarmPool
+from envfarm.sandbox.one_error import as_raised
+from envfarm.sandbox.owner_mark import owner_mark
+
+FOLDER_PREFIX = "envfarm-docker-"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- what a box writes to its socket's folder is charged to its memory there
+_REMOVAL_SECONDS, _REMOVAL_PAUSE_SECONDS = 30.0, 0.02
+
+
+def folders_place() -> Path:
+    """Return where the folders of sockets lie: in memory, so that no box fills a disk through them."""
+    return _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+
+
+@asynccontextmanager
+async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["DockerProvider"]:
+    """Open the docker provider; with the block all its containers end.
+
+    Raises:
+        SettingsError: An option is unknown.
+        MissingToolError: There is no daemon, or this user may not use it.
+    """
+    chosen = read_options(options)
+    with open_engine() as engine:
+        await anyio.to_thread.run_sync(remove_leftovers, engine, folders_place(), FOLDER_PREFIX)
+        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}", dir=folders_place()))
+        folder.chmod(0o711)
+        try:
+            async with as_raised(), anyio.create_task_group() as group:
+                provider = DockerProvider(engine, folder, chosen, group)
+                try:
+                    yield provider
+                finally:
+                    provider.pool.end()
+            with anyio.CancelScope(shield=True):
+                await _wait_until_removed(engine)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _wait_until_removed(engine: Engine) -> None:
+    """Wait until the engine has removed our containers; those that do not end by themselves are killed."""
+    with suppress(BoundaryError), anyio.move_on_after(_REMOVAL_SECONDS):
+        while await anyio.to_thread.run_sync(containers_of_this_driver, engine):  # noqa: ASYNC110 -- nobody tells us
+            await anyio.sleep(_REMOVAL_PAUSE_SECONDS)
+        return
+    with suppress(BoundaryError):
+        for container in await anyio.to_thread.run_sync(containers_of_this_driver, engine):
+            await anyio.to_thread.run_sync(engine.remove_container, container)
+
+
+class DockerProvider:
+    """Leases containers; use `open_docker_provider`."""
+
+    def __init__(self, engine: Engine, folder: Path, options: DockerOptions, group: anyio.abc.TaskGroup) -> None:
+        """Take the engine, the folder of sockets, the options, and the task group that holds all boxes."""
+        self.engine = engine
+        self._calls = EngineCalls(engine)
+        self._folder = folder
+        self._options = options
+        self._bounds_layers = _can_bound_layers(engine)
+        self._images: dict[str, Mapping[str, str]] = {}
+        self._boxes = 0
+        self.pool = WarmPool(group, self._open, options.warm_boxes)
+
+    @property
+    def name(self) -> str:
+        """The entry-point name."""
+        return "docker"
+
+    @asynccontextmanager
+    async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
+        """Give a fresh container for the length of the block; see the contract."""
+        order = await self._order(request)
+        async with self.pool.lease(order) as box:
+            if request.privileges is Privileges.ROOT:
+                facts = await self._calls(self.engine.image_facts, order.plan.image)
+                yield await box.as_user(facts.user or "0")
+            else:
+                yield box
+
+    async def prepare(self, request: LeaseRequest, count: int) -> None:
+        """Have boxes stand ready for a request; see `PreparesSandboxes`."""
+        await self.pool.prepare(await self._order(request), count)
+
+    @asynccontextmanager
+    async def _open(self, order: BoxOrder) -> AsyncIterator[AgentSandbox]:
+        self._boxes += 1
+        async with open_box(self._calls, order, self._folder / str(self._boxes)) as sandbox:
+            yield sandbox
+
+    async def _order(self, request: LeaseRequest) -> BoxOrder:
+        if request.network is Network.ALLOWLIST:
+            message = "the docker sandbox has no allowlist of hosts"
+            raise SandboxStartError(message, retryable=False)
+        for folder in request.image.folders + request.folders:
+            if not Path(folder.source).exists():
+                message = f"the folder {folder.source} for {folder.target} does not exist"
+                raise SandboxStartError(message, retryable=False)
+        image = request.image.reference
+        if image is None:
+            image = await anyio.to_thread.run_sync(find_base, self.engine, self._options.base)
+        if image not in self._images:
+            self._images[image] = (await self._calls(self.engine.image_facts, image)).variables
+        plan = plan_container(
+            request,
+            image=image,
+            driver_uid=geteuid(),
+            agent_program=str(agent_program()),
+            can_bound_layers=self._bounds_layers,
+        )
+        variables = {**self._images[image], **request.image.environment_variables}
+        if request.image.reference is None:
+            variables = base_variables(request.image.environment_variables)
+        return BoxOrder(plan=plan, variables=variables, request=request)
+
+
+def _can_bound_layers(engine: Engine) -> bool:
+    """Return whether the engine can bound what a container writes to its own layer."""
+    facts = engine.facts()
+    told = dict(facts.get("DriverStatus") or ())
+    return facts.get("Driver") in {"btrfs", "zfs"} or told.get("Backing Filesystem") == "xfs"

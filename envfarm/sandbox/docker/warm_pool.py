@@ -1,0 +1,135 @@
+"""Boxes that stand ready for requests of the same kind.
+
+Each box is held by a task of its own from its making to its end, in the provider's task group. Who leases takes a ready
+box or has one made; a box serves one lease and then ends. The pool keeps to a number of boxes in all: those of the
+requests that came longest ago end first.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from envfarm.errors import BoundaryError
+from envfarm.sandbox.client.sandbox import AgentSandbox
+from envfarm.sandbox.docker.box import BoxOrder
+
+Open = Callable[[BoxOrder], AbstractAsyncContextManager[AgentSandbox]]
+
+
+class _Held:
+    """A box in the hands of its task."""
+
+    def __init__(self, order: BoxOrder) -> None:
+        self.order = order
+        self.made = anyio.Event()
+        self.unwanted = anyio.CancelScope()
+        self.done = anyio.Event()
+        self.gone = anyio.Event()
+        self.sandbox: AgentSandbox | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.sandbox is not None and not self.sandbox.client.lost.is_set() and not self.gone.is_set()
+
+
+class WarmPool:
+    """Gives boxes; see the module."""
+
+    def __init__(self, group: TaskGroup, open_box: Open, size: int) -> None:
+        """Take the task group that holds all boxes, what makes one, and how many stand ready in all."""
+        self._group = group
+        self._open = open_box
+        self._size = size
+        self._ready: OrderedDict[str, deque[_Held]] = OrderedDict()
+
+    @asynccontextmanager
+    async def lease(self, order: BoxOrder) -> AsyncIterator[AgentSandbox]:
+        """Give a box for the length of the block; nothing runs in it any more when the block is left.
+
+        Raises:
+            SandboxStartError: None could be made.
+        """
+        held = self._take(order) or self._start(order)
+        try:
+            self._refill(order)
+            await held.made.wait()
+            if held.error is not None:
+                raise held.error
+            assert held.sandbox is not None  # noqa: S101 -- made without an error
+            yield held.sandbox
+        finally:
+            held.done.set()
+            held.unwanted.cancel() if held.sandbox is None else None
+            with anyio.CancelScope(shield=True):
+                await held.gone.wait()
+
+    async def prepare(self, order: BoxOrder, count: int) -> None:
+        """Have boxes stand ready for a request; returns once they do.
+
+        Raises:
+            SandboxStartError: One could not be made.
+        """
+        self._size = max(self._size, count)
+        self._refill(order, count)
+        for held in list(self._ready.get(order.plan.key, ())):
+            await held.made.wait()
+            if held.error is not None:
+                raise held.error
+
+    def end(self) -> None:
+        """End all boxes that stand ready."""
+        for boxes in self._ready.values():
+            for held in boxes:
+                _dismiss(held)
+        self._ready.clear()
+
+    def _take(self, order: BoxOrder) -> _Held | None:
+        boxes = self._ready.get(order.plan.key)
+        while boxes:
+            held = boxes.popleft()
+            if held.is_alive or not held.made.is_set():
+                return held
+            _dismiss(held)
+        return None
+
+    def _refill(self, order: BoxOrder, count: int | None = None) -> None:
+        wanted = self._size if count is None else count
+        if not wanted or order.plan.is_shared:
+            return
+        boxes = self._ready.setdefault(order.plan.key, deque())
+        self._ready.move_to_end(order.plan.key)
+        while len(boxes) < wanted:
+            boxes.append(self._start(order))
+        while sum(map(len, self._ready.values())) > self._size:
+            oldest = next(iter(self._ready.values()))
+            if oldest:
+                _dismiss(oldest.popleft())
+            if not oldest:
+                self._ready.popitem(last=False)
+
+    def _start(self, order: BoxOrder) -> _Held:
+        held = _Held(order)
+        self._group.start_soon(self._hold, held)
+        return held
+
+    async def _hold(self, held: _Held) -> None:
+        try:
+            with held.unwanted:
+                async with self._open(held.order) as sandbox:
+                    held.sandbox = sandbox
+                    held.made.set()
+                    await held.done.wait()
+        except BoundaryError as error:
+            held.error = error
+        finally:
+            held.made.set()
+            held.gone.set()
+
+
+def _dismiss(held: _Held) -> None:
+    held.done.set()
+    held.unwanted.cancel()
