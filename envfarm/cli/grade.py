@@ -18,9 +18,12 @@ from envfarm.records.verdict import Outcome, Verdict
 from envfarm.records.versioned import encode_line
 
 if TYPE_CHECKING:
+    from envfarm.cli.foreign import ForeignPlace
+    from envfarm.foreign.request import Work
     from envfarm.records.image import Image
     from envfarm.records.task import TaskPackage
     from envfarm.sandbox.contract import SandboxProviderFactory
+    from envfarm.settings import Settings
 
 _EXIT_UNSCORED = 1
 _STANDARD_INPUT = "-"
@@ -31,6 +34,8 @@ envfarm grade mined/tasks/tabulate-1a2b3c --oracle
 envfarm grade mined/tasks/tabulate-1a2b3c --patch fix.diff --json
 
 git diff | envfarm grade mined/tasks/tabulate-1a2b3c --patch -
+
+envfarm grade somebodys-harbor-task --oracle
 """
 
 
@@ -64,6 +69,17 @@ class _Wish:
             message = f"--patch {self.patch} cannot be read ({error.strerror}): name a file with a unified diff"
             raise UserError(message) from error
 
+    def foreign_work(self) -> "Work":
+        """Return what is asked for, as work on a task of another maker's."""
+        from envfarm.foreign.request import Work, WorkKind
+        from envfarm.foreign.workspace import pack_workspace
+
+        if self.workspace is not None:
+            return Work(kind=WorkKind.WORKSPACE, content=pack_workspace(self.workspace))
+        if self.patch is not None:
+            return Work(kind=WorkKind.PATCH, content=self.read_patch())
+        return Work(kind=WorkKind.ORACLE if self.oracle else WorkKind.NO_OP)
+
 
 def grade_command(  # noqa: PLR0913 -- one per option
     task: Annotated[Path, typer.Argument(metavar="TASK", help="A task's folder.")],
@@ -90,6 +106,10 @@ def grade_command(  # noqa: PLR0913 -- one per option
             "--resume", metavar="DIR", help="Keep finished runs there; a grading that was killed goes on from them."
         ),
     ] = None,
+    reward_key: Annotated[
+        str | None,
+        typer.Option("--reward-key", metavar="KEY", help="Which of several rewards of a Harbor task is the reward."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each check saw, where, and what the true fix shows.")
     ] = False,
@@ -100,11 +120,15 @@ def grade_command(  # noqa: PLR0913 -- one per option
     The submission runs in a fresh sandbox without network. What it changes of the grader's own files (tests,
     conftest.py, configuration of the runner, start-up files) has no effect.
 
+    A Harbor task of another maker, or a task of a SWE-bench task repository, is run in containers, as its own files say
+    (docs/foreign-tasks.md).
+
     Exit code 0: scored; 1: unscored; 2: a user's mistake.
     """
     wish = _Wish(patch=patch, workspace=workspace, oracle=oracle, no_op=no_op)
     wish.check()
-    verdict = anyio.run(_grade, task, wish, _Place(sandbox=sandbox, cache=cache, level=level, resume=resume))
+    place = _Place(sandbox=sandbox, cache=cache, level=level, resume=resume, reward_key=reward_key)
+    verdict = anyio.run(_grade, task, wish, place)
     if json_:
         sys.stdout.write(encode_line(verdict).decode())
     else:
@@ -124,9 +148,12 @@ class _Place:
     cache: Path | None
     level: str | None
     resume: Path | None
+    reward_key: str | None
 
 
 async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
+    from envfarm.cli.foreign import grade_foreign_task
+    from envfarm.foreign.open_task import open_foreign
     from envfarm.formats.harbor import read_package
     from envfarm.grading.grade import GradingOptions, grade, make_unscored
     from envfarm.grading.level import choose_level
@@ -135,6 +162,12 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     from envfarm.settings import load_settings
 
     settings = load_settings(Path.cwd(), os.environ)
+    foreign = open_foreign(task)
+    if foreign is not None:
+        return await grade_foreign_task(foreign, wish.foreign_work(), _foreign_place(place, settings))
+    if place.reward_key is not None:
+        message = "--reward-key is for Harbor tasks of other makers: this one has one reward"
+        raise UserError(message)
     package = read_package(task)
     patch = wish.read_patch()
     level = choose_level(place.level or settings.grading.level, settings.grading.mixed_runs)
@@ -154,6 +187,16 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
         submission = await _make_submission(wish, patch, package, image)
         how = GradingOptions(retries=settings.grading.retries, level=level, resume_folder=place.resume)
         return await grade(package, submission, provider=provider, image=image, options=how)
+
+
+def _foreign_place(place: _Place, settings: "Settings") -> "ForeignPlace":
+    from envfarm.cli.foreign import ForeignPlace
+
+    for option, value in {"--level": place.level, "--resume": place.resume}.items():
+        if value is not None:
+            message = f"{option} is for tasks of ours: another maker's verifier decides by itself what it does"
+            raise UserError(message)
+    return ForeignPlace.of(settings, place.sandbox, reward_key=place.reward_key)
 
 
 async def _make_submission(wish: _Wish, patch: bytes, package: "TaskPackage", image: "Image") -> Submission:

@@ -31,7 +31,7 @@ _TOLD_BYTES = 1000
 _PACKED = PurePosixPath("/tmp/.envfarm-files.tar")  # noqa: S108 -- inside the box
 _SHELL = 'if [ -x /bin/bash ]; then exec /bin/bash -c "$1"; fi; exec /bin/sh -c "$1"'
 """Commands of Harbor tasks expect bash where the image has it."""
-_ROOTS = frozenset({None, "root", "0", "0:0", "root:root"})
+_ROOTS = frozenset({"root", "0", "0:0", "root:root"})
 _KILL = """
 kept=" 1 "
 p=$$
@@ -84,15 +84,15 @@ class Box:
     """A leased box.
 
     Attributes:
+        sandbox: It, as the image's own user.
         root: It, as root.
         working_directory: Where commands run.
-        user: Who runs them where nobody is named; empty for root.
         env: Variables of every command.
     """
 
+    sandbox: Sandbox
     root: Sandbox
     working_directory: PurePosixPath
-    user: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
 
     async def acting(self, user: str | None) -> Sandbox:
@@ -102,16 +102,17 @@ class Box:
             VerifierError: The box has no such user.
             SandboxStartError: The provider cannot be other users.
         """
-        name = user if user is not None else self.user or None
-        if name in _ROOTS:
+        if user is None:
+            return self.sandbox
+        if user in _ROOTS:
             return self.root
-        if not isinstance(self.root, SwitchesUsers):
-            message = f"the task runs as {name!r}, and this sandbox cannot be other users"
+        if not isinstance(self.sandbox, SwitchesUsers):
+            message = f"the task runs as {user!r}, and this sandbox cannot be other users"
             raise SandboxStartError(message, retryable=False)
         try:
-            return await self.root.as_user(str(name))
+            return await self.sandbox.as_user(user)
         except LookupError as error:
-            message = f"the task runs as {name!r}, and its image has no such user"
+            message = f"the task runs as {user!r}, and its image has no such user"
             raise VerifierError(message, attribution=Attribution.TASK) from error
 
     async def run(
@@ -237,13 +238,17 @@ async def open_box(
         network=policy.network,
         allowed_hosts=policy.allowed_hosts,
         privileges=Privileges.ROOT,
+        keeps_background=True,
         limits=plan.limits,
     )
     async with lease(request) as sandbox:
+        if not isinstance(sandbox, SwitchesUsers):
+            message = "tasks of other people need root in their box: use --sandbox docker"
+            raise SandboxStartError(message, retryable=False)
         box = Box(
-            root=sandbox,
+            sandbox=sandbox,
+            root=await sandbox.as_user("0"),
             working_directory=plan.working_directory or found.working_directory,
-            user=found.user,
             env=env,
         )
         if plan.healthcheck is not None:

@@ -240,6 +240,7 @@ def _box(table: EnvironmentTable, folder: str, tree: TaskTree, *, image_name: st
         disk_bytes=_DISK_BYTES if storage is None else int(storage) * MEBIBYTE,
         file_size_bytes=_DISK_BYTES if storage is None else int(storage) * MEBIBYTE,
         process_count=_PROCESSES,
+        cpu_cores=table.cpus,
     )
     return BoxPlan(
         image_name=image_name,

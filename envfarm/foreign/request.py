@@ -1,6 +1,6 @@
 """What a foreign task is asked to judge, and what comes back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -122,6 +122,3 @@ class ForeignTask(Protocol):
             UserError: The task or the request is wrong.
         """
         ...
-
-
-Told = Callable[[str], None]

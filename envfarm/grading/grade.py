@@ -150,14 +150,18 @@ def fill_oracle(package: TaskPackage, submission: Submission) -> Submission:
 
 def make_unscored(package: TaskPackage, error: BoundaryError, *, phase: str) -> Verdict:
     """Return the verdict of a failure before there was anything to grade in, such as an image that cannot be made."""
-    failure = Failure(
+    return Verdict(task_id=package.task.task_id, outcome=Outcome.UNSCORED, failure=failure_of(error, phase=phase))
+
+
+def failure_of(error: BoundaryError, *, phase: str) -> Failure:
+    """Return a failure as data: image, start, apply, verify or judge is the phase in which it came up."""
+    return Failure(
         attribution=error.attribution,
         code=error.code,
         message=str(error)[:_TOLD_CHARACTERS],
         retryable=error.retryable,
         phase=phase,
     )
-    return Verdict(task_id=package.task.task_id, outcome=Outcome.UNSCORED, failure=failure)
 
 
 def _digest_of(package: TaskPackage) -> str:

@@ -1,0 +1,96 @@
+"""Images of foreign tasks, from the container engine of this machine: named ones are pulled, recipes are built."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+import anyio
+import anyio.to_thread
+
+from envfarm.errors import ContainerImageMissingError, ImageBuildError
+from envfarm.foreign.box import FoundImage
+from envfarm.formats.new_folder import write_file
+from envfarm.records.image import Image
+from envfarm.sandbox.docker.engine import Engine, ImageFacts
+
+LABEL = "envfarm.foreign"
+_REPOSITORY = "envfarm-foreign"
+_TAG_DIGITS = 32
+Told = Callable[[str], None]
+
+
+class EngineImages:
+    """Brings images by an engine; what a recipe made is found again by the digest of its folder."""
+
+    def __init__(self, engine: Engine, report: Told | None = None) -> None:
+        """Take the engine, and who is told in one line what takes long."""
+        self._engine = engine
+        self._report = report
+
+    async def named(self, name: str, *, timeout_seconds: float) -> FoundImage:
+        """Return an image by its name, pulled where it is not there.
+
+        Raises:
+            ContainerImageMissingError: There is none of that name.
+            ContainerImagePullError: It could not be brought.
+            ImageBuildError: That took longer than it may.
+        """
+
+        def bring() -> ImageFacts:
+            try:
+                return self._engine.image_facts(name)
+            except ContainerImageMissingError:
+                self._engine.pull_image(name, self._report)
+                return self._engine.image_facts(name)
+
+        return _found(name, await _bounded(bring, f"bringing the image {name}", timeout_seconds))
+
+    async def built(
+        self, files: Mapping[str, bytes], programs: frozenset[str], *, timeout_seconds: float
+    ) -> FoundImage:
+        """Return the image that a folder with a Dockerfile makes.
+
+        Raises:
+            ImageBuildError: It cannot be built, or not in time; no image of that name is left.
+        """
+        tag = f"{_REPOSITORY}:{_digest(files, programs)[:_TAG_DIGITS]}"
+
+        def build() -> ImageFacts:
+            try:
+                return self._engine.image_facts(tag)
+            except ContainerImageMissingError:
+                with tempfile.TemporaryDirectory(prefix="envfarm-foreign-") as folder:
+                    for path, content in files.items():
+                        write_file(Path(folder) / path, content, executable=path in programs)
+                    labels = {LABEL: "1"}
+                    self._engine.build_image(
+                        Path(folder), tag, labels=labels, timeout_seconds=timeout_seconds, report=self._report
+                    )
+                return self._engine.image_facts(tag)
+
+        return _found(tag, await _bounded(build, "building the task's image", timeout_seconds))
+
+
+async def _bounded(work: Callable[[], ImageFacts], what: str, timeout_seconds: float) -> ImageFacts:
+    """Return what blocking work returns; it may end later than this does."""
+    with anyio.move_on_after(timeout_seconds):
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    message = f"{what} was not done within {timeout_seconds:g} s"
+    raise ImageBuildError(message)
+
+
+def _found(reference: str, facts: ImageFacts) -> FoundImage:
+    return FoundImage(
+        image=Image(image_id=facts.image_id, reference=reference),
+        working_directory=PurePosixPath(facts.workdir or "/"),
+        user=facts.user,
+    )
+
+
+def _digest(files: Mapping[str, bytes], programs: frozenset[str]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        facts = f"{path}\0{path in programs}\0{hashlib.sha256(files[path]).hexdigest()}\n"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
