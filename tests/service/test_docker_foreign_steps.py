@@ -4,20 +4,25 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
+import anyio
 import pytest
 
 from envfarm.errors import Attribution
+from envfarm.foreign.box import Box
+from envfarm.records.image import Image
 from envfarm.records.verdict import Outcome, Verdict
+from envfarm.sandbox.contract import LeaseRequest, Privileges, SwitchesUsers
+from envfarm.sandbox.docker.provider import open_docker_provider
 
 Make = Callable[[Mapping[str, str | None]], Path]
 _SEPARATE = '[verifier]\nenvironment_mode = "separate"\n'
 _REWARD = "/logs/verifier/reward.json"
 _REWRITER = """\
 nohup bash -c 'while sleep 0.001; do
-    [ -s /logs/verifier/reward.json ] && echo "{\\"reward\\": 1, \\"n\\": $RANDOM}" > /logs/verifier/reward.json
+    echo "{\\"reward\\": 1, \\"n\\": $RANDOM}" > /tmp/next && mv /tmp/next /logs/verifier/reward.json
 done' > /dev/null 2>&1 &
 """
 
@@ -180,3 +185,22 @@ def test_a_reward_that_belongs_to_who_did_the_work_is_none(make: Make) -> None:
     )
     folder = make({"task.toml": toml, "solution/solve.sh": solve, "tests/test.sh": "#!/bin/sh\nsleep 1\n"})
     assert judged(tasks.grade_task(folder, tasks.ORACLE)) == (None, "reward_changed")
+
+
+def test_nothing_is_alive_once_all_is_killed_but_who_asked(docker_base: str) -> None:
+    async def run() -> tuple[bytes, bytes]:
+        request = LeaseRequest(
+            image=Image(image_id="x", reference=docker_base), privileges=Privileges.ROOT, keeps_background=True
+        )
+        async with open_docker_provider({}) as provider, provider.lease(request) as sandbox:
+            assert isinstance(sandbox, SwitchesUsers)
+            box = Box(sandbox=sandbox, root=await sandbox.as_user("0"), working_directory=PurePosixPath("/"))
+            command = "(setsid sh -c 'sleep 4321 & while :; do sleep 0.01 & done' > /dev/null 2>&1 &); sleep 0.2"
+            await box.run(command)
+            look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep [4]321'; true"
+            before = (await box.run(look)).stdout
+            await box.kill_all()
+            return before, (await box.run(look)).stdout
+
+    before, after = anyio.run(run)
+    assert (before.strip() != b"0", after.strip()) == (True, b"0")
