@@ -44,7 +44,7 @@ while [ "$p" -gt 1 ]; do
     p=$q
 done
 round=0
-while [ $round -lt 50 ]; do
+while [ $round -lt 3000 ]; do
     round=$((round + 1))
     found=
     for place in /proc/[0-9]*; do
@@ -61,7 +61,10 @@ while [ $round -lt 50 ]; do
 done
 exit 1
 """
-"""Kills every process but init and who asks; shell built-ins only, so that no program of the box is trusted."""
+"""Kills every process but init and who asks; shell built-ins only, so that no program of the box is trusted.
+
+One that is killed may take a while to be gone, so there are many rounds: some seconds.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
