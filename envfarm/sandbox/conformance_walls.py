@@ -121,7 +121,10 @@ async def the_host_is_not_seen(material: ConformanceMaterial) -> None:
     secret = material.make_folder({"secret": ""})
     program = 'for f in "$@"; do test -e "$f" && echo "$f"; done; true'
     mark = f"mark-of-the-host-{secret.name}"
-    async with await anyio.open_process([sys.executable, "-c", "input()", mark]) as process, material.lease() as sandbox:
+    async with (
+        await anyio.open_process([sys.executable, "-c", "input()", mark]) as process,
+        material.lease() as sandbox,
+    ):
         await expect_output(sandbox, program, str(secret), str(secret / "secret"), output="", what="places of the host")
         look = 'cat /proc/[0-9]*/cmdline | tr "\\0" "\\n" | grep -c "^mark-of-the-[h]ost"; true'
         await expect_output(sandbox, look, output="0\n", what="processes of the host")

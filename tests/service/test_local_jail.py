@@ -388,3 +388,16 @@ def test_twenty_leases_at_once_share_nothing_and_are_cancelled_apart() -> None:
     anyio.run(check)
     expected = f"{TEMPORARY}:\nfile\n\n{WORKSPACE}:\nfile{{0}}\n{{0}}\n"
     assert seen == {number: expected.format(number).encode() for number in numbers if number not in cancelled}
+
+
+def test_a_jail_shows_little_of_a_system() -> None:
+    async def run() -> None:
+        async with open_local_provider({}) as provider, provider.lease(REQUEST) as box:
+            program = 'for f in /sys /var /run /boot /mnt /etc/shadow; do test -e "$f" && echo "$f"; done; true'
+            assert (await box.exec(["sh", "-c", program], timeout_seconds=30)).stdout == b""
+            processes = await box.exec(["sh", "-c", "ls -d /proc/[0-9]* | wc -l"], timeout_seconds=30)
+            assert 3 <= int(processes.stdout) <= 5
+            signalled = await box.exec(["sh", "-c", "kill -0 -1 2>/dev/null; echo $?"], timeout_seconds=30)
+            assert signalled.stdout == b"1\n"
+
+    anyio.run(run)

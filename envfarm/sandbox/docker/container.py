@@ -25,6 +25,7 @@ OWNER_LABEL = "envfarm.owner"
 _PURPOSE_PREFIX = "envfarm.lease."
 _OWN_PROCESSES = 16
 """For the agent and its minders, one for each command that runs."""
+_ROOTS_HOME = "/root"
 _INODES_PER_BYTE = 1 / 4096
 _FEWEST_INODES = 10_000
 _UNCLAIMED_SECONDS = 60
@@ -74,6 +75,8 @@ def plan_container(
     places |= {} if is_root else {"/tmp": 0o1777}  # noqa: S108 -- inside
     places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
     places |= {target: 0o755 for _, target in copies}
+    if not is_root and any(folder.target.startswith(f"{_ROOTS_HOME}/") for folder in folders):
+        places[_ROOTS_HOME] = 0o755  # images keep it closed to others, and interpreters may lie below it
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
