@@ -27,9 +27,7 @@ def base_command(
     *,
     base: Annotated[
         str | None,
-        typer.Option(
-            "--base", metavar="IMAGE", help="debian, made here, or an image to pull [default: the settings']."
-        ),
+        typer.Option("--base", metavar="IMAGE", help="debian, made here, or an image to pull [settings]."),
     ] = None,
 ) -> None:
     """Make or pull the base: the image of boxes that are made of folders of this machine."""
