@@ -2,10 +2,12 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -253,7 +255,7 @@ def test_a_foreign_image_has_its_root_and_its_users(docker_base: str) -> None:
 
     async def run() -> None:
         async with open_docker_provider({}) as provider, provider.lease(request) as box:
-            tried = "id -u; touch /usr/made && chown user /usr/made && su user -c 'id -u'"
+            tried = "id -u; touch /usr/made && chown user /usr/made && setpriv --reuid user --clear-groups id -u"
             done = await box.exec(["sh", "-c", tried], cwd=PurePosixPath("/"), timeout_seconds=30)
             assert done.stdout == b"0\n1000\n", done.stderr
             assert isinstance(box, SwitchesUsers)
@@ -331,21 +333,21 @@ def test_a_user_who_may_not_use_the_daemon_is_told_how_he_may(docker_base: str) 
 @contextmanager
 def own_daemon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Give a function that starts a daemon which has everything in the folder; ends the one that runs in the end."""
-    socket, log = folder / "socket", (folder / "log").open("ab")
+    socket = folder / "socket"
     started: list[subprocess.Popen[bytes]] = []
     words = ["dockerd", f"--host=unix://{socket}", "--bridge=none", "--iptables=false", "--ip6tables=false"]
     words += [f"--data-root={folder}/data", f"--exec-root={folder}/run", f"--pidfile={folder}/pid"]
 
+    def answers() -> bool:
+        asked = subprocess.run(["docker", "-H", f"unix://{socket}", "info"], capture_output=True, check=False)
+        return asked.returncode == 0
+
     def start() -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen(words, stdout=log, stderr=log))
-        assert eventually(
-            lambda: (
-                subprocess.run(
-                    ["docker", "-H", f"unix://{socket}", "info"], capture_output=True, check=False
-                ).returncode
-                == 0
-            )
-        ), (folder / "log").read_text()[-2000:]
+        # A daemon takes the containerd of an earlier one for alive while nobody has waited for its end.
+        (folder / "run" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+        with (folder / "log").open("ab") as log:
+            started.append(subprocess.Popen(words, stdout=log, stderr=log))
+        assert eventually(answers), (folder / "log").read_text()[-2000:]
         return started[-1]
 
     monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
@@ -355,19 +357,11 @@ def own_daemon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         for process in started:
             process.terminate()
             process.wait()
-        for name in ("containerd/containerd.pid",):
-            pid = folder / "run" / name
-            if pid.is_file() and started and started[-1].returncode != 0:
-                os.kill(int(pid.read_text()), signal.SIGKILL)
-        log.close()
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder whose name leaves room for sockets; what is mounted below it is unmounted."""
-    import shutil
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="dkr"))
     yield folder
     for _ in range(3):
@@ -381,7 +375,7 @@ def import_small_image(engine: Engine, folder: Path, megabytes: int = 0) -> str:
     """An image without any program: the agent needs none."""
     archive = folder / "small.tar"
     with tarfile.open(archive, "w") as file:
-        file.addfile(tarfile.TarInfo("content"), io.BytesIO())
+        file.addfile(tarfile.TarInfo("empty"), io.BytesIO())
         for number in range(megabytes):
             item = tarfile.TarInfo(f"content/{number}")
             item.size = MEBIBYTE

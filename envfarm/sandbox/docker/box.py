@@ -70,7 +70,7 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
     Args:
         calls: The engine.
         order: What the box is made from.
-        place: Folder of this box alone, which does not exist yet; it is gone afterwards.
+        place: Folder of this box alone, which does not exist yet, in its provider's; it is gone afterwards.
 
     Raises:
         SandboxStartError: It could not be made; nothing is left of it.
@@ -78,7 +78,13 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
     unstarted: str | None = None
     _make_place(place, order.plan.user)
     try:
-        body = complete_body(order.plan, socket_folder=str(place), labels=order.request.labels, owner=owner_mark())
+        body = complete_body(
+            order.plan,
+            socket_folder=str(place),
+            labels=order.request.labels,
+            owner=owner_mark(),
+            provider=place.parent.name,
+        )
         with anyio.CancelScope(shield=True):
             unstarted = container = await calls(calls.engine.create_container, body)
         await calls(calls.engine.start_container, container)

@@ -22,6 +22,9 @@ AGENT = f"{BOX_FOLDER}/agent"
 SOCKET_FOLDER = f"{BOX_FOLDER}/run"
 SOCKET_NAME = "agent"
 OWNER_LABEL = "envfarm.owner"
+"""Says which driver a container belongs to."""
+PROVIDER_LABEL = "envfarm.provider"
+"""Says which open provider of that driver it belongs to."""
 _PURPOSE_PREFIX = "envfarm.lease."
 _OWN_PROCESSES = 16
 """For the agent and its minders, one for each command that runs."""
@@ -109,12 +112,18 @@ def plan_container(
     )
 
 
-def complete_body(plan: ContainerPlan, *, socket_folder: str, labels: Mapping[str, str], owner: str) -> dict[str, Any]:
+def complete_body(
+    plan: ContainerPlan, *, socket_folder: str, labels: Mapping[str, str], owner: str, provider: str
+) -> dict[str, Any]:
     """Return the body of one container of a plan."""
     host = plan.body["HostConfig"]
     mounts = [*host["Mounts"], _bind(socket_folder, SOCKET_FOLDER, read_only=False)]
     told = {f"{_PURPOSE_PREFIX}{name}": text for name, text in labels.items()}
-    return {**plan.body, "HostConfig": {**host, "Mounts": mounts}, "Labels": {OWNER_LABEL: owner, **told}}
+    return {
+        **plan.body,
+        "HostConfig": {**host, "Mounts": mounts},
+        "Labels": {OWNER_LABEL: owner, PROVIDER_LABEL: provider, **told},
+    }
 
 
 def _user_of(folders: list[Folder], driver_uid: int, *, is_root: bool) -> int:

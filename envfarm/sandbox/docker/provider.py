@@ -19,7 +19,7 @@ from envfarm.sandbox.docker.base_image import find_base
 from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
 from envfarm.sandbox.docker.container import plan_container
 from envfarm.sandbox.docker.engine import Engine, open_engine
-from envfarm.sandbox.docker.leftovers import containers_of_this_driver, remove_leftovers
+from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
 from envfarm.sandbox.docker.warm_pool import WarmPool
 from envfarm.sandbox.one_error import as_raised
@@ -56,19 +56,19 @@ async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["
                 finally:
                     provider.pool.end()
             with anyio.CancelScope(shield=True):
-                await _wait_until_removed(engine)
+                await _wait_until_removed(engine, folder.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _wait_until_removed(engine: Engine) -> None:
-    """Wait until the engine has removed our containers; those that do not end by themselves are killed."""
+async def _wait_until_removed(engine: Engine, provider: str) -> None:
+    """Wait until the engine has removed a provider's containers; those that do not end by themselves are killed."""
     with suppress(BoundaryError), anyio.move_on_after(_REMOVAL_SECONDS):
-        while await anyio.to_thread.run_sync(containers_of_this_driver, engine):  # noqa: ASYNC110 -- nobody tells us
+        while await anyio.to_thread.run_sync(containers_of, engine, provider):  # noqa: ASYNC110 -- nobody tells us
             await anyio.sleep(_REMOVAL_PAUSE_SECONDS)
         return
     with suppress(BoundaryError):
-        for container in await anyio.to_thread.run_sync(containers_of_this_driver, engine):
+        for container in await anyio.to_thread.run_sync(containers_of, engine, provider):
             await anyio.to_thread.run_sync(engine.remove_container, container)
 
 
