@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envfarm.records.image import Folder, FolderAccess
+from envfarm.sandbox.box_variables import HOME, PROXY_FOLDER
 from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Limits, Network, Privileges
 
 BOX_FOLDER = "/.envfarm"
@@ -56,7 +57,13 @@ class ContainerPlan:
 
 
 def plan_container(
-    request: LeaseRequest, *, image: str, driver_uid: int, agent_program: str, can_bound_layers: bool
+    request: LeaseRequest,
+    *,
+    image: str,
+    driver_uid: int,
+    agent_program: str,
+    can_bound_layers: bool,
+    proxy_folder: str | None = None,
 ) -> ContainerPlan:
     """Return how to make a container for a request.
 
@@ -66,15 +73,18 @@ def plan_container(
         driver_uid: User id of the driver.
         agent_program: Path of the agent on this machine.
         can_bound_layers: Whether the engine can bound what is written to a container's own layer.
+        proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
     """
     is_root = request.privileges is Privileges.ROOT
     folders = sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
     user = _user_of(folders, driver_uid, is_root=is_root)
     binds, copies = _binds(folders)
     binds.append(_bind(agent_program, AGENT, read_only=True))
+    if proxy_folder is not None:
+        binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    places = {"/home/user": 0o700} if not is_root else {}
+    places = {HOME: 0o700} if not is_root else {}
     places |= {} if is_root else {"/tmp": 0o1777}  # noqa: S108 -- inside
     places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
     places |= {target: 0o755 for _, target in copies}

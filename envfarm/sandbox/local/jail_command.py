@@ -13,6 +13,7 @@ each other's processes.
 from dataclasses import dataclass
 
 from envfarm.records.image import Folder, FolderAccess
+from envfarm.sandbox.box_variables import PROXY_FOLDER
 from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Network
 
 AGENT = "/.envfarm/agent"
@@ -51,6 +52,8 @@ class BoxPaths:
     box: str
     copies: tuple[str, ...]
     """Sources of copy-on-write folders; number n lies at ``BOX/mergedN``."""
+    proxy: str | None = None
+    """Folder with the socket of an allowlist's proxy, where there is one."""
 
     def of(self, folder: Folder) -> str:
         """Return what is to be mounted for a folder of the request."""
@@ -80,5 +83,8 @@ def jail_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> 
     for folder in sorted(folders, key=lambda item: item.target.count("/")):
         option = "--ro-bind" if folder.access == FolderAccess.READ_ONLY else "--bind"
         words += [option, paths.of(folder), folder.target]
-    words += ["--ro-bind", facts.agent, AGENT, "--remount-ro", "/"]
+    words += ["--ro-bind", facts.agent, AGENT]
+    if paths.proxy is not None:
+        words += ["--ro-bind", paths.proxy, PROXY_FOLDER]
+    words += ["--remount-ro", "/"]
     return (*words, "--as-pid-1", "--", AGENT, "--stdio")

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from envfarm.errors import SandboxStartError, SettingsError
 from envfarm.records.image import FolderAccess
+from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies, open_way_out
 from envfarm.sandbox.box_variables import base_variables
 from envfarm.sandbox.client.connection import AgentClient, open_agent
 from envfarm.sandbox.client.link import Claim
@@ -24,7 +26,7 @@ from envfarm.sandbox.client.sandbox import BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
-from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, jail_arguments
+from envfarm.sandbox.local.jail_command import AGENT, BoxPaths, HostFacts, jail_arguments
 from envfarm.sandbox.local.lease import HolderChannel, LocalSandbox
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, remove_leftovers
 from envfarm.sandbox.one_error import as_raised
@@ -43,12 +45,10 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
     """Open the local provider: starts the keeper, and ends it with the block.
 
     Raises:
-        SettingsError: An option is unknown; there are none.
+        SettingsError: An option is unknown; there is ``pins``, see `LocalOptions`.
         MissingToolError: bubblewrap is not installed.
     """
-    if options:
-        message = f"the local sandbox has no option {min(options)!r}: remove it from [sandbox.options]"
-        raise SettingsError(message)
+    chosen = _read_options(options)
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}"))
     try:
@@ -65,7 +65,12 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
             )
             theirs.close()
             try:
-                yield LocalProvider(ours, folder, facts)
+                async with as_raised(), anyio.create_task_group() as group:
+                    proxies = AllowlistProxies(group, folder, chosen.pins)
+                    try:
+                        yield LocalProvider(ours, folder, facts, proxies)
+                    finally:
+                        proxies.end()
             finally:
                 ours.close()
                 with anyio.CancelScope(shield=True):
@@ -74,11 +79,30 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class LocalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of the local sandbox.
+
+    Attributes:
+        pins: Addresses of hosts of allowlists, such as your own mirror; others are looked up and have to be public.
+    """
+
+    pins: dict[str, str] = {}
+
+
+def _read_options(options: Mapping[str, object]) -> LocalOptions:
+    try:
+        return msgspec.convert(options, LocalOptions)
+    except msgspec.ValidationError as error:
+        message = f"[sandbox.options] of the local sandbox: {error} (it has: pins)"
+        raise SettingsError(message) from error
+
+
 class LocalProvider:
     """Leases jails; use `open_local_provider`."""
 
-    def __init__(self, keeper: socket.socket, folder: Path, facts: HostFacts) -> None:
-        """Take the socket to the keeper, the provider's folder, and what is known of the host."""
+    def __init__(self, keeper: socket.socket, folder: Path, facts: HostFacts, proxies: AllowlistProxies) -> None:
+        """Take the socket to the keeper, the provider's folder, what is known of the host, and allowlists' proxies."""
+        self._proxies = proxies
         self._keeper = keeper
         self._folder = folder
         self._facts = facts
@@ -93,6 +117,9 @@ class LocalProvider:
     async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
         """Give a fresh jail for the length of the block; see the contract."""
         _refuse_foreign(request)
+        proxy_folder = None
+        if request.network is Network.ALLOWLIST:
+            proxy_folder = str(await self._proxies.folder_for(request.allowed_hosts))
         self._leases += 1
         groups = make_control_groups(
             f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._leases}",
@@ -104,7 +131,7 @@ class LocalProvider:
         ours.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
         with ours, wire:
             try:
-                self._ask_for_jail(request, groups, (theirs, agents_end))
+                self._ask_for_jail(request, proxy_folder, groups, (theirs, agents_end))
             except BaseException:
                 groups.remove()
                 raise
@@ -113,7 +140,7 @@ class LocalProvider:
             async with as_raised(), anyio.create_task_group() as group:
                 group.start_soon(_listen, channel, listening)
                 try:
-                    async with _open_jail(channel, wire) as client:
+                    async with _open_jail(channel, wire) as client, _network(client, request.network):
                         yield LocalSandbox(client, _settings_of(request, groups), channel, groups)
                 finally:
                     with suppress(OSError):
@@ -124,7 +151,11 @@ class LocalProvider:
                     listening.cancel()
 
     def _ask_for_jail(
-        self, request: LeaseRequest, groups: ControlGroups, theirs: tuple[socket.socket, socket.socket]
+        self,
+        request: LeaseRequest,
+        proxy_folder: str | None,
+        groups: ControlGroups,
+        theirs: tuple[socket.socket, socket.socket],
     ) -> None:
         try:
             folders = request.image.folders + request.folders
@@ -135,7 +166,7 @@ class LocalProvider:
             copies = tuple(
                 dict.fromkeys(folder.source for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE)
             )
-            paths = BoxPaths(box=str(self._folder / "box"), copies=copies)
+            paths = BoxPaths(box=str(self._folder / "box"), copies=copies, proxy=proxy_folder)
             spec = {
                 "box": paths.box,
                 "networked": request.network is Network.PUBLIC,
@@ -173,9 +204,19 @@ async def _open_jail(channel: HolderChannel, wire: socket.socket) -> AsyncIterat
         raise
 
 
+@asynccontextmanager
+async def _network(client: AgentClient, network: Network) -> AsyncIterator[None]:
+    if network is not Network.ALLOWLIST:  # a box without any network is in a namespace that its holder made for it
+        yield
+        return
+    async with open_way_out(client, AGENT):
+        yield
+
+
 def _settings_of(request: LeaseRequest, groups: ControlGroups) -> BoxSettings:
+    proxy = VARIABLES if request.network is Network.ALLOWLIST else {}
     return BoxSettings(
-        env=base_variables(request.image.environment_variables),
+        env=base_variables({**proxy, **request.image.environment_variables}),
         limits=request.limits,
         bounds_by_agent=groups.memory is None or groups.pids is None,
         keeps_background=request.keeps_background,
@@ -187,7 +228,6 @@ def _refuse_foreign(request: LeaseRequest) -> None:
     wishes = {
         "an image of a container engine": request.image.reference is not None and not request.image.folders,
         "root of the box": request.privileges is Privileges.ROOT,
-        "an allowlist of hosts": request.network is Network.ALLOWLIST,
     }
     for wish, is_asked in wishes.items():
         if is_asked:
