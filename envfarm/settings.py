@@ -36,6 +36,10 @@ class SandboxSettings(_Section, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     """The provider's own options."""
 
+    def chosen(self, provider: str | None) -> "SandboxSettings":
+        """Return these, or those of another provider, which has the defaults of its options."""
+        return self if provider in (None, self.provider) else SandboxSettings(provider=str(provider))
+
 
 class MineSettings(_Section, frozen=True, kw_only=True):
     """Defaults of `envfarm mine`."""

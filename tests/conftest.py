@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,17 +19,29 @@ if TYPE_CHECKING:
     from tests.data.tiny.task import TinyTask
 
 
+def _load_data(name: str) -> ModuleType:
+    """Load a module of tests/data, which is no package."""
+    full = f"shared_data_of_tests_{name.removesuffix('.py').replace('/', '_')}"
+    spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name("data") / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[full] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> "TinyTask":
     """A tiny real task that can be graded at once; see tests/data/tiny/task.py."""
-    path = Path(__file__).with_name("data") / "tiny" / "task.py"
-    spec = importlib.util.spec_from_file_location("tiny_task_of_tests", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _load_data("tiny/task.py")
     task: TinyTask = module.make_tiny_task(tmp_path_factory.mktemp("tiny"))
     return task
+
+
+@pytest.fixture(scope="session")
+def allowlist_checks() -> ModuleType:
+    """What an allowlist has to keep; see tests/data/allowlist_checks.py."""
+    return _load_data("allowlist_checks.py")
 
 
 @pytest.fixture(scope="session")

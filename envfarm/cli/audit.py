@@ -82,7 +82,9 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
         bool,
         typer.Option("--honest", help="Hand in honest rewritings of the true fix, and no cheat: all have to pass."),
     ] = False,
-    sandbox: Annotated[str | None, typer.Option("--sandbox", help="Which sandbox to use [default: local].")] = None,
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="Which sandbox to use: local or docker [default: local].")
+    ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the table of all cheats and leave.")] = False,
@@ -135,10 +137,9 @@ async def _audit(wish: _Wish) -> tuple[CheatResult, ...]:
     settings = load_settings(Path.cwd(), os.environ)
     package = open_task(wish.task)
     target = read_target(package)
-    name = wish.sandbox or settings.sandbox.provider
-    options = settings.sandbox.options if name == settings.sandbox.provider else {}
-    open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, name)
-    async with open_provider(options) as provider:
+    chosen = settings.sandbox.chosen(wish.sandbox)
+    open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, chosen.provider)
+    async with open_provider(chosen.options) as provider:
         cache = (wish.cache or settings.cache_folder).absolute()
         image = await prepare_image(package, provider=provider, cache_folder=cache, report=wish.console.print)
         trial = Trial(

@@ -93,7 +93,7 @@ def grade_command(  # noqa: PLR0913 -- one per option
     oracle: Annotated[bool, typer.Option("--oracle", help="Grade the task's own true fix.")] = False,
     no_op: Annotated[bool, typer.Option("--no-op", help="Grade no change at all.")] = False,
     sandbox: Annotated[
-        str | None, typer.Option("--sandbox", help="Which sandbox to grade in [default: local].")
+        str | None, typer.Option("--sandbox", help="Which sandbox to grade in: local or docker [default: local].")
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
     level: Annotated[
@@ -171,10 +171,9 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     package = read_package(task)
     patch = wish.read_patch()
     level = choose_level(place.level or settings.grading.level, settings.grading.mixed_runs)
-    name = place.sandbox or settings.sandbox.provider
-    options = settings.sandbox.options if name == settings.sandbox.provider else {}
-    open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, name)
-    async with open_provider(options) as provider:
+    chosen = settings.sandbox.chosen(place.sandbox)
+    open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, chosen.provider)
+    async with open_provider(chosen.options) as provider:
         try:
             image = await prepare_image(
                 package,

@@ -16,6 +16,7 @@ _VERBS = {
     "grade": ("envfarm.cli.grade", "grade_command", "Grade one submission to a task."),
     "audit": ("envfarm.cli.audit", "audit_command", "Try the cheat collection on a task: which cheats does it pay?"),
     "task": ("envfarm.cli.task", "task_app", "Check, show, export and import tasks."),
+    "images": ("envfarm.cli.images", "images_app", "Make the images that containers are made from."),
     "model": ("envfarm.cli.model", "model_app", "Look into a checkpoint, and serve it."),
     "doctor": ("envfarm.cli.doctor", "doctor_command", "Say what works on this machine, and what mends the rest."),
 }

@@ -20,7 +20,7 @@ from rich.table import Table
 from envfarm.cli.mining_progress import MiningProgress
 from envfarm.errors import OutputFolderError, UserError
 from envfarm.plugins import SANDBOXES, load_plugin
-from envfarm.settings import Settings, load_settings
+from envfarm.settings import SandboxSettings, load_settings
 from task_miner.ledger import open_ledger
 from task_miner.mine import mine
 from task_miner.options import MineOptions
@@ -66,6 +66,9 @@ def mine_command(  # noqa: PLR0913 -- one parameter per command-line option; Min
     cutoff: Annotated[
         Cutoff | None, typer.Option("--cutoff", help="No dependency younger than the commit, or no bound.")
     ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="Which sandbox to mine in: local or docker [default: local].")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Mine a repository's history into verified tasks.
@@ -90,7 +93,7 @@ def mine_command(  # noqa: PLR0913 -- one parameter per command-line option; Min
         run_timeout_seconds=settings.mine.run_timeout_seconds,
         test_timeout_seconds=settings.mine.test_timeout_seconds,
     )
-    _mine_and_tell(options, settings, json_=json_)
+    _mine_and_tell(options, settings.sandbox.chosen(sandbox), json_=json_)
 
 
 def mine_again(folder: Path, reason: ReasonCode, *, forget_only: bool, json_: bool) -> None:
@@ -113,13 +116,13 @@ def mine_again(folder: Path, reason: ReasonCode, *, forget_only: bool, json_: bo
     issues = Path(told["issues"]) if told["issues"] else None
     now = {"out": folder.absolute(), "issues": issues, "issues_digest": _digest_of(issues)}
     options = MineOptions(**told | now, cache_folder=settings.cache_folder)
-    _mine_and_tell(options, settings, json_=json_)
+    _mine_and_tell(options, settings.sandbox, json_=json_)
 
 
-def _mine_and_tell(options: MineOptions, settings: Settings, *, json_: bool) -> None:
+def _mine_and_tell(options: MineOptions, sandbox: SandboxSettings, *, json_: bool) -> None:
     console = Console(stderr=True)
     with MiningProgress(console, limit=options.limit) as progress:
-        report = anyio.run(_mine_until_interrupted, options, settings, progress)
+        report = anyio.run(_mine_until_interrupted, options, sandbox, progress)
     if json_:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     _print_report(console, report, options.out)
@@ -129,9 +132,11 @@ def _mine_and_tell(options: MineOptions, settings: Settings, *, json_: bool) -> 
         raise typer.Exit(_EXIT_NOTHING_PUBLISHED)
 
 
-async def _mine_until_interrupted(options: MineOptions, settings: Settings, progress: MiningProgress) -> MineReport:
+async def _mine_until_interrupted(
+    options: MineOptions, sandbox: SandboxSettings, progress: MiningProgress
+) -> MineReport:
     stop = anyio.Event()
-    open_provider = load_plugin(SANDBOXES, settings.sandbox.provider)
+    open_provider = load_plugin(SANDBOXES, sandbox.provider)
 
     async def watch() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -141,7 +146,7 @@ async def _mine_until_interrupted(options: MineOptions, settings: Settings, prog
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        report = await mine(options, partial(open_provider, settings.sandbox.options), progress, stop)
+        report = await mine(options, partial(open_provider, sandbox.options), progress, stop)
         group.cancel_scope.cancel()
     return report
 

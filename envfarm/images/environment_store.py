@@ -4,13 +4,14 @@ A folder appears by one rename, whole; two processes that install the same lock 
 In a box it lies at /opt/venv, where it was also made: nothing in it knows this machine's paths but the interpreter's.
 """
 
+import shutil
 from pathlib import Path
 
 import anyio.to_thread
 
 from envfarm.errors import Attribution, ImageBuildError
 from envfarm.images.install_box import InstallBox, open_install_box
-from envfarm.images.interpreters import Interpreter, bring_interpreter
+from envfarm.images.interpreters import Interpreter, bring_interpreter, interpreter_at
 from envfarm.images.unfinished import unfinished_folder
 from envfarm.records.image import Folder, FolderAccess
 from envfarm.records.task import Environment
@@ -44,9 +45,11 @@ class EnvironmentStore:
             ImageBuildError: A locked release cannot be installed.
             MissingToolError: The interpreter is not here and cannot be brought.
         """
-        interpreter = await anyio.to_thread.run_sync(self._interpreter, environment.interpreter)
         folder = self.path_of(environment)
-        if not folder.is_dir():
+        interpreter = await anyio.to_thread.run_sync(interpreter_at, folder / "bin" / "python")
+        if interpreter is None:  # not installed yet, or with an interpreter that this machine has no more
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+            interpreter = await anyio.to_thread.run_sync(self._interpreter, environment.interpreter)
             await self._install(environment, interpreter, folder, cache_domain)
         return (Folder(source=str(folder), target=str(ENVIRONMENT)), *interpreter.folders())
 

@@ -56,6 +56,15 @@ def find_interpreters(environ: Mapping[str, str] | None = None) -> dict[str, Int
     return dict(sorted(found.items(), key=lambda item: _release(item[0])))
 
 
+def interpreter_at(program: Path) -> Interpreter | None:
+    """Return the interpreter that a program of an environment leads to; None where there is none any more."""
+    try:
+        executable = program.resolve(strict=True)
+    except OSError:
+        return None
+    return _read_interpreter(executable)
+
+
 def bring_interpreter(minor: str, *, cache_folder: Path) -> Interpreter:
     """Return an interpreter of the minor version, brought by uv into the cache when this machine has none.
 

@@ -1,10 +1,12 @@
-"""The variables that every command of a box has. PURE."""
+"""The variables that every command of a box has, and places that boxes have. PURE."""
 
 from collections.abc import Mapping
 
 from envfarm.sandbox.contract import ENVIRONMENT, PROJECT
 
 HOME = "/home/user"
+PROXY_FOLDER = "/.envfarm/proxy"
+"""Where a box sees the folder with the socket of an allowlist's proxy, read-only."""
 
 
 def base_variables(image: Mapping[str, str]) -> dict[str, str]:

@@ -121,11 +121,25 @@ async def the_host_is_not_seen(material: ConformanceMaterial) -> None:
     secret = material.make_folder({"secret": ""})
     program = 'for f in "$@"; do test -e "$f" && echo "$f"; done; true'
     mark = f"mark-of-the-host-{secret.name}"
-    async with await anyio.open_process([sys.executable, "-c", "input()", mark]) as process, material.lease() as sandbox:
+    async with (
+        await anyio.open_process([sys.executable, "-c", "input()", mark]) as process,
+        material.lease() as sandbox,
+    ):
         await expect_output(sandbox, program, str(secret), str(secret / "secret"), output="", what="places of the host")
         look = 'cat /proc/[0-9]*/cmdline | tr "\\0" "\\n" | grep -c "^mark-of-the-[h]ost"; true'
         await expect_output(sandbox, look, output="0\n", what="processes of the host")
         process.kill()
+
+
+async def a_command_cannot_end_its_box(material: ConformanceMaterial) -> None:
+    """Whatever a command signals, the next one runs: processes outside its own tree are not for it to end."""
+    program = (
+        "for name in TERM INT HUP QUIT USR1 STOP KILL; do kill -$name 1; kill -$name -1; done 2>/dev/null; sleep 0.2"
+    )
+    async with material.lease() as sandbox:
+        await run_shell(sandbox, f"({program}) & sleep 1")
+        await run_shell(sandbox, program)
+        await expect_output(sandbox, "echo alive", output="alive\n", what="the next command")
 
 
 async def leases_do_not_see_each_other(material: ConformanceMaterial) -> None:
@@ -195,6 +209,7 @@ WALL_CHECKS: tuple[Check, ...] = (
     copy_on_write_never_reaches_the_host,
     read_write_reaches_the_host,
     the_host_is_not_seen,
+    a_command_cannot_end_its_box,
     leases_do_not_see_each_other,
     a_lease_that_cannot_be_made_is_an_error,
     an_error_in_the_block_passes_as_it_is,

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,7 +19,7 @@ from envfarm.records.image import Folder
 from envfarm.records.submission import Submission, SubmissionKind
 from envfarm.records.task import REFERENCE_ARCHIVE
 from envfarm.records.verdict import Outcome, Verdict
-from envfarm.sandbox.contract import ExecResult, LeaseRequest, Limits, Sandbox, SandboxProvider
+from envfarm.sandbox.contract import ENVIRONMENT, ExecResult, LeaseRequest, Limits, Sandbox, SandboxProvider
 from envfarm.sandbox.local.provider import open_local_provider
 from envfarm_verifiers.unit_tests import UnitTestsVerifier
 
@@ -112,6 +113,23 @@ def grade_in(
             return verdict, boxes
 
     return anyio.run(run)
+
+
+def test_an_interpreter_that_cannot_be_run_is_nobody_s_zero(tiny_task: "TinyTask", tmp_path: Path) -> None:
+    kept = [folder for folder in tiny_task.image.folders if folder.target != str(ENVIRONMENT)]
+    folders = (*kept, Folder(source=str(tmp_path), target=str(ENVIRONMENT)))
+    broken = replace(tiny_task, image=msgspec.structs.replace(tiny_task.image, folders=folders))
+    for submission in (ORACLE, Submission(task_id="tiny-0001", kind=SubmissionKind.NO_OP)):
+        verdict, _ = grade_in(broken, SmallBoxes, {"limits": Limits()}, submission)
+        assert verdict.outcome is not Outcome.SCORED
+        assert verdict.failure is not None
+        assert verdict.failure.attribution is Attribution.SANDBOX
+        assert "interpreter" in verdict.failure.message
+
+
+def test_a_submission_that_says_so_is_still_its_own_zero(tiny_task: "TinyTask") -> None:
+    verdict = tiny_task.grade(tiny_task.patch({SOURCE: "import os\nos._exit(127)\n" + tiny_task.fixed}))
+    assert verdict.reward == 0.0
 
 
 def test_a_full_disk_scores_zero(tiny_task: "TinyTask") -> None:

@@ -1,25 +1,21 @@
-"""The bubblewrap command line of a jail, and what its end means: tables."""
+"""The bubblewrap command line of a jail: tables."""
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import pytest
 
-from envfarm.errors import SandboxLostError
 from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.box_variables import base_variables
 from envfarm.sandbox.contract import LeaseRequest, Network
 from envfarm.sandbox.local.jail_command import (
     BoxPaths,
     HostFacts,
-    command_arguments,
-    lease_arguments,
-    refused_status,
+    jail_arguments,
 )
-from envfarm.sandbox.local.lease import decode_end
 
 FACTS = HostFacts(
     bubblewrap="/host/bwrap",
+    agent="/host/agent",
     system=(("/usr", "/usr"),),
     etc="/host/etc",
     etc_with_network="/host/etc-with-network",
@@ -34,7 +30,7 @@ def words_of(*folders: Folder, more: Sequence[Folder] = (), network: Network = N
     image = Image(image_id="table", folders=folders, environment_variables=variables)
     request = LeaseRequest(image=image, folders=tuple(more), network=network)
     copies = [folder.source for folder in (*folders, *more) if folder.access is FolderAccess.COPY_ON_WRITE]
-    return lease_arguments(FACTS, request, BoxPaths(box="/box", copies=tuple(dict.fromkeys(copies))))
+    return jail_arguments(FACTS, request, BoxPaths(box="/box", copies=tuple(dict.fromkeys(copies))))
 
 
 def mounts(words: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -61,7 +57,6 @@ def test_every_jail_has_its_walls() -> None:
         told = " ".join(words)
         assert "--cap-drop ALL" in told
         assert "--uid 1000 --gid 1000" in told
-        assert told.index("--clearenv") < told.index("--setenv")
 
 
 @pytest.mark.parametrize(
@@ -111,78 +106,12 @@ def test_nested_folders_are_mounted_after_what_they_lie_in() -> None:
     assert words.index("--remount-ro") > max(words.index(folder.target) for folder in inner)
 
 
-def test_the_images_variables_win_over_the_standard_ones_and_the_commands_over_both() -> None:
+def test_the_images_variables_win_over_the_standard_ones() -> None:
     assert base_variables({"LANG": "C", "X": "1"}) == base_variables({}) | {"LANG": "C", "X": "1"}
-    lease = words_of()
-    argv = ["prog", "--chdir", "/elsewhere"]
-    words = command_arguments(lease, argv, cwd=PurePosixPath("/workspace/d"), env={"PATH": "/own", "E": ""})
-    names = [words[number + 1] for number, word in enumerate(words[: len(lease) + 6]) if word == "--setenv"]
-    assert names == ["PATH", "HOME", "LANG", "TMPDIR", "PATH", "E"]
-    assert words == (*lease, "--setenv", "PATH", "/own", "--setenv", "E", "", "--chdir", "/workspace/d", "--", *argv)
 
 
-@pytest.mark.parametrize(
-    ("line", "status"),
-    [
-        ("bwrap: execvp no-such: No such file or directory", 127),
-        ("bwrap: execvp plain: Permission denied", 126),
-        ("bwrap: execvp odd: Exec format error", 126),
-        ("bwrap: Can't chdir to /missing: No such file or directory", 126),
-        ("bwrap: Can't bind mount /oldroot/x on /newroot/x: No such file or directory", None),
-        ("bwrap: Creating new namespace failed: No space left on device", None),
-        ("execvp x: No such file or directory", None),
-        ("warning\nbwrap: execvp x: No such file or directory", 127),
-        ("", None),
-    ],
-)
-def test_a_program_that_could_not_run_is_told_from_a_jail_that_failed(line: str, status: int | None) -> None:
-    assert refused_status(line.encode()) == status
-    assert refused_status(f"{line}\n".encode()) == status
-
-
-def exited(code: int) -> int:
-    return code << 8
-
-
-@pytest.mark.parametrize(
-    ("status", "told", "stderr", "end"),
-    [
-        (exited(0), 0, b"", (0, None)),
-        (exited(1), 1, b"bwrap: execvp x: No such file or directory", (1, None)),
-        (exited(127), 127, b"", (127, None)),
-        (exited(128), 128, b"", (128, None)),
-        (exited(129), 129, b"", (None, 1)),
-        (exited(137), 137, b"", (None, 9)),
-        (exited(128 + 64), 128 + 64, b"", (None, 64)),
-        (exited(128 + 65), 128 + 65, b"", (128 + 65, None)),
-        (exited(255), 255, b"", (255, None)),
-        (exited(137), None, b"", (None, 9)),
-        (exited(1), None, b"bwrap: execvp x: No such file or directory\n", (127, None)),
-        (exited(1), None, b"bwrap: execvp x: Permission denied\n", (126, None)),
-        (exited(1), None, b"bwrap: Can't chdir to /x: No such file or directory\n", (126, None)),
-        (0, 0, b"", (0, None)),
-    ],
-)
-def test_an_end_is_an_exit_code_or_a_signal(
-    status: int, told: int | None, stderr: bytes, end: tuple[int | None, int | None]
-) -> None:
-    assert decode_end({"status": status, "exit_code": told}, stderr) == end
-
-
-@pytest.mark.parametrize(
-    ("status", "told", "stderr", "said"),
-    [
-        (9, None, b"", "killed from outside, by signal 9"),
-        (15, 0, b"", "killed from outside, by signal 15"),
-        (exited(1), None, b"bwrap: Can't mount proc on /newroot/proc: Operation not permitted\n", "Can't mount proc"),
-        (exited(1), None, b"x" * 5000 + b" the end", "the end"),
-        (exited(0), None, b"\xff\xfe", "bubblewrap failed"),
-    ],
-)
-def test_where_bubblewrap_itself_failed_the_sandbox_is_lost(
-    status: int, told: int | None, stderr: bytes, said: str
-) -> None:
-    with pytest.raises(SandboxLostError) as raised:
-        decode_end({"status": status, "exit_code": told}, stderr)
-    assert said in str(raised.value)
-    assert len(str(raised.value)) < 600
+def test_the_agent_is_the_first_process_and_none_of_the_driver_s_variables_is_told() -> None:
+    words = words_of()
+    assert words[-4:] == ("--as-pid-1", "--", "/.envfarm/agent", "--stdio")
+    assert mounts(words)["/.envfarm/agent"] == ("--ro-bind", "/host/agent")
+    assert "--setenv" not in words

@@ -3,9 +3,9 @@
 import marshal
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from envfarm.errors import VerifierError
+from envfarm.errors import Attribution, VerifierError
 from envfarm.records.image import Folder
 from envfarm.records.test_report import TestReport
 from envfarm.sandbox.contract import ENVIRONMENT, MEBIBYTE, TRUSTED, ExecResult, Sandbox
@@ -16,6 +16,7 @@ from envfarm_verifiers.test_files import Placement
 _REPORT_LIMIT_BYTES = 64 * MEBIBYTE
 _PLACE_SECONDS = 120.0
 _DISK_FULL, _NOT_PLACED = 93, 94
+_NOT_RUN = {126, 127}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ async def run_tests(sandbox: Sandbox, command: TestCommand, placement: Placement
         timeout_seconds=command.run_timeout_seconds,
         report_limit_bytes=_REPORT_LIMIT_BYTES,
     )
+    if not result.report and result.exit_code in _NOT_RUN:
+        await _require_interpreter(sandbox)
     report = parse_report(result.report, nonce, dropped_bytes=result.report_dropped_bytes)
     placed = placement is None or bool(result.report) or _is_placed(result)
     return TestRun(report=report, result=result, placed=placed)
@@ -86,6 +89,20 @@ async def place_reference(sandbox: Sandbox, placement: Placement) -> bool:
         timeout_seconds=_PLACE_SECONDS,
     )
     return result.exit_code == 0 or _is_placed(result, begins_with_it=False)
+
+
+async def _require_interpreter(sandbox: Sandbox) -> None:
+    """Tell a run that said it could not be run from a box whose interpreter cannot: that is no submission's doing.
+
+    Raises:
+        VerifierError: The environment's interpreter cannot be run, also with nothing of the submission.
+    """
+    argv = (f"{ENVIRONMENT}/bin/python", "-I", "-S", "-c", "")
+    result = await sandbox.exec(argv, cwd=PurePosixPath("/"), timeout_seconds=_PLACE_SECONDS)
+    if result.exit_code in _NOT_RUN:
+        said = result.stderr[-500:].decode("utf-8", "replace").strip()
+        message = f"the environment's interpreter cannot be run in the box: {said}"
+        raise VerifierError(message, attribution=Attribution.SANDBOX, retryable=True)
 
 
 def _is_placed(result: ExecResult, *, begins_with_it: bool = True) -> bool:

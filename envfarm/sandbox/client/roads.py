@@ -1,5 +1,6 @@
 """How an agent is reached: a road gives a fresh stream of bytes each time that it is asked."""
 
+import socket
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,59 @@ class TcpRoad:
     async def connect(self) -> ByteStream:
         """Open a new stream; see `Road`."""
         return await anyio.connect_tcp(self._host, self._port)
+
+
+class SocketStream(ByteStream):
+    """A connected socket that does not block, as a stream; one reader and one writer at a time."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        """Take the socket, which is closed with the stream."""
+        connected.setblocking(False)  # noqa: FBT003 -- positional only
+        self._socket = connected
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            anyio.EndOfStream: The other side has closed.
+            anyio.BrokenResourceError: The connection is broken.
+            anyio.ClosedResourceError: The stream was closed meanwhile.
+        """
+        while True:
+            try:
+                data = self._socket.recv(max_bytes)
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
+                continue
+            except OSError as error:
+                raise self._broken() from error
+            if not data:
+                raise anyio.EndOfStream
+            return data
+
+    async def send(self, item: bytes) -> None:
+        """Send all bytes; raises as `receive`."""
+        left = memoryview(item)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+            except OSError as error:
+                raise self._broken() from error
+
+    def _broken(self) -> Exception:
+        return anyio.ClosedResourceError() if self._socket.fileno() < 0 else anyio.BrokenResourceError()
+
+    async def send_eof(self) -> None:
+        """Close the way to the other side."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        """Close the stream; who waits for it is told."""
+        if self._socket.fileno() >= 0:
+            anyio.notify_closing(self._socket)
+            self._socket.close()
 
 
 class SingleRoad:

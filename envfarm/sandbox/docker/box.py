@@ -13,12 +13,13 @@ import anyio
 import anyio.to_thread
 
 from envfarm.errors import BoundaryError, SandboxLostError, SandboxStartError
-from envfarm.sandbox.client.connection import open_agent
+from envfarm.sandbox.allowlist.way_out import open_way_out, prove_sealed
+from envfarm.sandbox.client.connection import AgentClient, open_agent
 from envfarm.sandbox.client.link import Claim
 from envfarm.sandbox.client.roads import UnixRoad
 from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
-from envfarm.sandbox.contract import LeaseRequest, Privileges
-from envfarm.sandbox.docker.container import SOCKET_NAME, ContainerPlan, complete_body
+from envfarm.sandbox.contract import LeaseRequest, Network, Privileges
+from envfarm.sandbox.docker.container import AGENT, SOCKET_NAME, ContainerPlan, complete_body
 from envfarm.sandbox.docker.engine import Engine
 from envfarm.sandbox.owner_mark import owner_mark
 
@@ -70,7 +71,7 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
     Args:
         calls: The engine.
         order: What the box is made from.
-        place: Folder of this box alone, which does not exist yet; it is gone afterwards.
+        place: Folder of this box alone, which does not exist yet, in its provider's; it is gone afterwards.
 
     Raises:
         SandboxStartError: It could not be made; nothing is left of it.
@@ -78,7 +79,13 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
     unstarted: str | None = None
     _make_place(place, order.plan.user)
     try:
-        body = complete_body(order.plan, socket_folder=str(place), labels=order.request.labels, owner=owner_mark())
+        body = complete_body(
+            order.plan,
+            socket_folder=str(place),
+            labels=order.request.labels,
+            owner=owner_mark(),
+            provider=place.parent.name,
+        )
         with anyio.CancelScope(shield=True):
             unstarted = container = await calls(calls.engine.create_container, body)
         await calls(calls.engine.start_container, container)
@@ -86,14 +93,27 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
         async with open_agent(UnixRoad(place / SOCKET_NAME), claim, start_seconds=_START_SECONDS) as client:
             sandbox = AgentSandbox(client, settings_of(order), partial(_explain_loss, calls, container))
             await _copy_folders(sandbox, order)
-            unstarted = None
-            yield sandbox
+            async with _network(client, order.request.network):
+                unstarted = None
+                yield sandbox
     finally:
         with anyio.CancelScope(shield=True):
             if unstarted is not None:
                 with suppress(BoundaryError):
                     await calls(calls.engine.remove_container, unstarted)
             shutil.rmtree(place, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _network(client: AgentClient, network: Network) -> AsyncIterator[None]:
+    """Prove that a box reaches nothing that it may not, and open the way to what it may."""
+    if network is Network.ALLOWLIST:
+        async with open_way_out(client, AGENT):
+            yield
+        return
+    if network is Network.NONE:
+        await prove_sealed(client, AGENT)
+    yield
 
 
 def _make_place(place: Path, user: int) -> None:

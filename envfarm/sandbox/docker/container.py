@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envfarm.records.image import Folder, FolderAccess
+from envfarm.sandbox.box_variables import HOME, PROXY_FOLDER
 from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Limits, Network, Privileges
 
 BOX_FOLDER = "/.envfarm"
@@ -22,9 +23,13 @@ AGENT = f"{BOX_FOLDER}/agent"
 SOCKET_FOLDER = f"{BOX_FOLDER}/run"
 SOCKET_NAME = "agent"
 OWNER_LABEL = "envfarm.owner"
+"""Says which driver a container belongs to."""
+PROVIDER_LABEL = "envfarm.provider"
+"""Says which open provider of that driver it belongs to."""
 _PURPOSE_PREFIX = "envfarm.lease."
 _OWN_PROCESSES = 16
 """For the agent and its minders, one for each command that runs."""
+_ROOTS_HOME = "/root"
 _INODES_PER_BYTE = 1 / 4096
 _FEWEST_INODES = 10_000
 _UNCLAIMED_SECONDS = 60
@@ -52,7 +57,13 @@ class ContainerPlan:
 
 
 def plan_container(
-    request: LeaseRequest, *, image: str, driver_uid: int, agent_program: str, can_bound_layers: bool
+    request: LeaseRequest,
+    *,
+    image: str,
+    driver_uid: int,
+    agent_program: str,
+    can_bound_layers: bool,
+    proxy_folder: str | None = None,
 ) -> ContainerPlan:
     """Return how to make a container for a request.
 
@@ -62,18 +73,23 @@ def plan_container(
         driver_uid: User id of the driver.
         agent_program: Path of the agent on this machine.
         can_bound_layers: Whether the engine can bound what is written to a container's own layer.
+        proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
     """
     is_root = request.privileges is Privileges.ROOT
     folders = sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
     user = _user_of(folders, driver_uid, is_root=is_root)
     binds, copies = _binds(folders)
     binds.append(_bind(agent_program, AGENT, read_only=True))
+    if proxy_folder is not None:
+        binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    places = {"/home/user": 0o700} if not is_root else {}
+    places = {HOME: 0o700} if not is_root else {}
     places |= {} if is_root else {"/tmp": 0o1777}  # noqa: S108 -- inside
     places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
     places |= {target: 0o755 for _, target in copies}
+    if not is_root and any(folder.target.startswith(f"{_ROOTS_HOME}/") for folder in folders):
+        places[_ROOTS_HOME] = 0o755  # images keep it closed to others, and interpreters may lie below it
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
@@ -106,12 +122,18 @@ def plan_container(
     )
 
 
-def complete_body(plan: ContainerPlan, *, socket_folder: str, labels: Mapping[str, str], owner: str) -> dict[str, Any]:
+def complete_body(
+    plan: ContainerPlan, *, socket_folder: str, labels: Mapping[str, str], owner: str, provider: str
+) -> dict[str, Any]:
     """Return the body of one container of a plan."""
     host = plan.body["HostConfig"]
     mounts = [*host["Mounts"], _bind(socket_folder, SOCKET_FOLDER, read_only=False)]
     told = {f"{_PURPOSE_PREFIX}{name}": text for name, text in labels.items()}
-    return {**plan.body, "HostConfig": {**host, "Mounts": mounts}, "Labels": {OWNER_LABEL: owner, **told}}
+    return {
+        **plan.body,
+        "HostConfig": {**host, "Mounts": mounts},
+        "Labels": {OWNER_LABEL: owner, PROVIDER_LABEL: provider, **told},
+    }
 
 
 def _user_of(folders: list[Folder], driver_uid: int, *, is_root: bool) -> int:

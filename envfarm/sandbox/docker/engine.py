@@ -4,10 +4,10 @@ No command of a sandbox ever goes through here: those go to the agent. Every met
 threads. Whatever the SDK raises becomes an error of `envfarm.errors` here.
 """
 
-import json
 import math
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,9 +68,10 @@ class ImageFacts:
 class Engine:
     """A daemon that answers; use `open_engine`."""
 
-    def __init__(self, api: "docker.APIClient") -> None:
-        """Take a connected client."""
+    def __init__(self, api: "docker.APIClient", socket_path: str) -> None:
+        """Take a connected client and the path of the daemon's socket."""
         self._api: Any = api  # its types are in part missing
+        self._socket_path = socket_path
 
     # Containers
 
@@ -83,30 +84,30 @@ class Engine:
             EngineUnreachableError: The engine does not answer.
             SandboxStartError: The engine refuses.
         """
-        with _mapped(f"a container of {body.get('Image')}"):
+        with self._mapped(f"a container of {body.get('Image')}"):
             made: dict[str, Any] = self._api.create_container_from_config(dict(body))
         return str(made["Id"])
 
     def start_container(self, container: str) -> None:
         """Start a container; raises as `create_container`."""
-        with _mapped("a container"):
+        with self._mapped("a container"):
             self._api.start(container)
 
     def remove_container(self, container: str) -> None:
         """Kill and remove a container with its unnamed volumes; one that is gone or going is no error."""
-        with _mapped("a container", ignored=(_NOT_FOUND, _CONFLICT)):
+        with self._mapped("a container", ignored=(_NOT_FOUND, _CONFLICT)):
             self._api.remove_container(container, force=True, v=True)
 
     def list_containers(self, label: str) -> dict[str, Mapping[str, str]]:
         """Return the labels of containers that have a label, running or not, by id."""
-        with _mapped("the list of containers"):
+        with self._mapped("the list of containers"):
             found = self._api.containers(all=True, filters={"label": label})
         return {item["Id"]: item["Labels"] for item in found}
 
     def why_ended(self, container: str) -> str:
         """Return in a few words why a container ended, as far as the engine remembers; empty where it does not."""
         words: list[str] = []
-        with _mapped("the engine's events"):
+        with self._mapped("the engine's events"):
             events = self._api.events(since=0, until=_now(), filters={"container": [container]}, decode=True)
             for event in events:
                 action, attributes = str(event.get("Action", "")), event.get("Actor", {}).get("Attributes", {})
@@ -127,7 +128,7 @@ class Engine:
             ContainerImageMissingError: It is not here.
             EngineUnreachableError: The engine does not answer.
         """
-        with _mapped(reference):
+        with self._mapped(reference):
             facts = self._api.inspect_image(reference)
         config = facts.get("Config") or {}
         pairs = (item.partition("=") for item in config.get("Env") or ())
@@ -145,7 +146,7 @@ class Engine:
 
     def list_images(self, label: str) -> list[str]:
         """Return the ids of images that have a label."""
-        with _mapped("the list of images"):
+        with self._mapped("the list of images"):
             found = self._api.images(filters={"label": label})
         return list(dict.fromkeys(item["Id"] for item in found))
 
@@ -159,7 +160,7 @@ class Engine:
         """
         name, tag = split_reference(reference)
         try:
-            with _mapped(reference):
+            with self._mapped(reference):
                 for event in self._api.pull(name, tag=tag, stream=True, decode=True):
                     if "error" in event:
                         raise _pull_error(reference, str(event["error"]))
@@ -182,7 +183,7 @@ class Engine:
             EngineDiskFullError: The engine's disk is full.
         """
         said = []
-        with _mapped("an image archive"):
+        with self._mapped("an image archive"):
             for event in self._api.load_image(archive, quiet=False):
                 _raise_told(event, "an image could not be loaded", str(event.get("error")))
                 said.append(str(event.get("stream", "")))
@@ -192,7 +193,7 @@ class Engine:
     def import_root(self, archive: Path, tag: str, changes: Sequence[str] = ()) -> str:
         """Make an image of one layer from an archive of a root file system, and return its id."""
         name, version = split_reference(tag)
-        with _mapped(tag):
+        with self._mapped(tag):
             said = self._api.import_image_from_file(str(archive), repository=name, tag=version, changes=list(changes))
         found = _LOADED_ID.findall(str(said))
         if not found:
@@ -218,7 +219,7 @@ class Engine:
             EngineUnreachableError: The engine does not answer.
         """
         lines: list[str] = []
-        with _mapped(f"the image of {folder}", building=True):
+        with self._mapped(f"the image of {folder}", building=True):
             events = self._api.build(
                 path=str(folder),
                 dockerfile=dockerfile,
@@ -240,13 +241,13 @@ class Engine:
 
     def save_image(self, reference: str) -> Iterator[bytes]:
         """Yield the archive of an image with all its layers, as ``docker save`` writes it."""
-        with _mapped(reference):
+        with self._mapped(reference):
             yield from self._api.get_image(reference)
 
     def tag_image(self, reference: str, tag: str) -> None:
         """Give an image another name."""
         name, version = split_reference(tag)
-        with _mapped(reference):
+        with self._mapped(reference):
             self._api.tag(reference, name, version)
 
     def remove_image(self, reference: str, *, force: bool = False) -> None:
@@ -255,19 +256,37 @@ class Engine:
         Raises:
             SandboxStartError: A container uses it.
         """
-        with _mapped(reference, ignored=(_NOT_FOUND,)):
+        with self._mapped(reference, ignored=(_NOT_FOUND,)):
             self._api.remove_image(reference, force=force)
 
     # The engine itself
 
     def facts(self) -> Mapping[str, Any]:
         """Return what the engine says of itself, as its API has it."""
-        with _mapped("the engine"):
+        with self._mapped("the engine"):
             return dict(self._api.info())
 
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
+
+    @contextmanager
+    def _mapped(self, what: str, *, ignored: tuple[int, ...] = (), building: bool = False) -> Iterator[None]:
+        """Turn what the SDK raises into errors of ours."""
+        import requests
+        from docker import errors
+
+        try:
+            _try_socket(self._socket_path)  # first: the SDK leaves a socket open that it cannot connect
+            yield
+        except errors.APIError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status in ignored:
+                return
+            raise _api_error(what, status, str(error.explanation or error), building=building) from error
+        except (requests.RequestException, errors.DockerException, ConnectionError, OSError, ValueError) as error:
+            message = f"the Docker daemon does not answer ({type(error).__name__}): {START}"
+            raise EngineUnreachableError(message) from error
 
 
 @contextmanager
@@ -283,10 +302,12 @@ def open_engine() -> Iterator[Engine]:
         message = "containers need the docker package: pip install 'envfarm[docker]'"
         raise MissingToolError(message) from error
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not address.startswith("unix://"):
+    path = address.removeprefix("unix://")
+    if path == address:
         message = f"DOCKER_HOST={address} is another machine's engine: envfarm shares folders with it, so unset it"
         raise MissingToolError(message)
     try:
+        _try_socket(path)
         api = docker.APIClient(
             base_url=address,
             version="auto",
@@ -294,18 +315,23 @@ def open_engine() -> Iterator[Engine]:
             num_pools=_CONNECTIONS,
             max_pool_size=_CONNECTIONS,
         )
-    except docker.errors.DockerException as error:
-        text = str(error)
-        if "Permission denied" in text or "PermissionError" in text:
-            message = f"this user may not use the Docker daemon at {address}: {PERMISSION}"
-        else:
-            message = f"there is no Docker daemon at {address}: {START}"
+    except PermissionError as error:
+        message = f"this user may not use the Docker daemon at {path}: {PERMISSION}"
         raise MissingToolError(message) from error
-    engine = Engine(api)
+    except (OSError, docker.errors.DockerException) as error:
+        message = f"there is no Docker daemon at {path}: {START}"
+        raise MissingToolError(message) from error
+    engine = Engine(api, path)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _try_socket(path: str) -> None:
+    """Raise OSError where nobody listens at a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        tried.connect(path)
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -315,29 +341,6 @@ def split_reference(reference: str) -> tuple[str, str]:
         return name, digest
     head, colon, tag = reference.rpartition(":")
     return (head, tag) if colon and "/" not in tag else (reference, "latest")
-
-
-@contextmanager
-def _mapped(what: str, *, ignored: tuple[int, ...] = (), building: bool = False) -> Iterator[None]:
-    """Turn what the SDK raises into errors of ours."""
-    import requests
-    from docker import errors
-
-    try:
-        yield
-    except errors.APIError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in ignored:
-            return
-        raise _api_error(what, status, str(error.explanation or error), building=building) from error
-    except (
-        requests.exceptions.RequestException,
-        errors.DockerException,
-        ConnectionError,
-        json.JSONDecodeError,
-    ) as error:
-        message = f"the Docker daemon does not answer ({type(error).__name__}): {START}"
-        raise EngineUnreachableError(message) from error
 
 
 def _api_error(what: str, status: int, told: str, *, building: bool) -> SandboxStartError | ImageBuildError:

@@ -4,9 +4,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from envfarm.errors import BoundaryError
-from envfarm.sandbox.docker.container import OWNER_LABEL
+from envfarm.sandbox.docker.container import OWNER_LABEL, PROVIDER_LABEL
 from envfarm.sandbox.docker.engine import Engine
-from envfarm.sandbox.owner_mark import is_dead, owner_mark, remove_folders
+from envfarm.sandbox.owner_mark import is_dead, remove_folders
 
 
 def remove_leftovers(engine: Engine, place: Path, prefix: str) -> None:
@@ -19,6 +19,6 @@ def remove_leftovers(engine: Engine, place: Path, prefix: str) -> None:
     remove_folders(place, prefix)
 
 
-def containers_of_this_driver(engine: Engine) -> list[str]:
-    """Return the ids of this driver's containers that are still there."""
-    return list(engine.list_containers(f"{OWNER_LABEL}={owner_mark()}"))
+def containers_of(engine: Engine, provider: str) -> list[str]:
+    """Return the ids of a provider's containers that are still there."""
+    return list(engine.list_containers(f"{PROVIDER_LABEL}={provider}"))

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from envfarm.errors import BoundaryError, SandboxStartError
 from envfarm.sandbox.agent.programs import agent_program
+from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies
 from envfarm.sandbox.box_variables import base_variables
 from envfarm.sandbox.client.sandbox import AgentSandbox
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
@@ -19,7 +20,7 @@ from envfarm.sandbox.docker.base_image import find_base
 from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
 from envfarm.sandbox.docker.container import plan_container
 from envfarm.sandbox.docker.engine import Engine, open_engine
-from envfarm.sandbox.docker.leftovers import containers_of_this_driver, remove_leftovers
+from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
 from envfarm.sandbox.docker.warm_pool import WarmPool
 from envfarm.sandbox.one_error import as_raised
@@ -54,21 +55,21 @@ async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["
                 try:
                     yield provider
                 finally:
-                    provider.pool.end()
+                    await provider.end()
             with anyio.CancelScope(shield=True):
-                await _wait_until_removed(engine)
+                await _wait_until_removed(engine, folder.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _wait_until_removed(engine: Engine) -> None:
-    """Wait until the engine has removed our containers; those that do not end by themselves are killed."""
+async def _wait_until_removed(engine: Engine, provider: str) -> None:
+    """Wait until the engine has removed a provider's containers; those that do not end by themselves are killed."""
     with suppress(BoundaryError), anyio.move_on_after(_REMOVAL_SECONDS):
-        while await anyio.to_thread.run_sync(containers_of_this_driver, engine):  # noqa: ASYNC110 -- nobody tells us
+        while await anyio.to_thread.run_sync(containers_of, engine, provider):  # noqa: ASYNC110 -- nobody tells us
             await anyio.sleep(_REMOVAL_PAUSE_SECONDS)
         return
     with suppress(BoundaryError):
-        for container in await anyio.to_thread.run_sync(containers_of_this_driver, engine):
+        for container in await anyio.to_thread.run_sync(containers_of, engine, provider):
             await anyio.to_thread.run_sync(engine.remove_container, container)
 
 
@@ -84,6 +85,7 @@ class DockerProvider:
         self._bounds_layers = _can_bound_layers(engine)
         self._images: dict[str, Mapping[str, str]] = {}
         self._boxes = 0
+        self._proxies = AllowlistProxies(group, folder, options.pins)
         self.pool = WarmPool(group, self._open, options.warm_boxes)
 
     @property
@@ -102,6 +104,11 @@ class DockerProvider:
             else:
                 yield box
 
+    async def end(self) -> None:
+        """End what stands ready; only the block of `open_docker_provider` does so."""
+        await self.pool.end()
+        self._proxies.end()
+
     async def prepare(self, request: LeaseRequest, count: int) -> None:
         """Have boxes stand ready for a request; see `PreparesSandboxes`."""
         await self.pool.prepare(await self._order(request), count)
@@ -113,9 +120,9 @@ class DockerProvider:
             yield sandbox
 
     async def _order(self, request: LeaseRequest) -> BoxOrder:
+        proxy_folder = None
         if request.network is Network.ALLOWLIST:
-            message = "the docker sandbox has no allowlist of hosts"
-            raise SandboxStartError(message, retryable=False)
+            proxy_folder = await self._proxies.folder_for(request.allowed_hosts)
         for folder in request.image.folders + request.folders:
             if not Path(folder.source).exists():
                 message = f"the folder {folder.source} for {folder.target} does not exist"
@@ -131,10 +138,13 @@ class DockerProvider:
             driver_uid=geteuid(),
             agent_program=str(agent_program()),
             can_bound_layers=self._bounds_layers,
+            proxy_folder=None if proxy_folder is None else str(proxy_folder),
         )
-        variables = {**self._images[image], **request.image.environment_variables}
+        proxy = VARIABLES if proxy_folder is not None else {}
+        own = {**proxy, **request.image.environment_variables}
+        variables = {**self._images[image], **own}
         if request.image.reference is None:
-            variables = base_variables(request.image.environment_variables)
+            variables = base_variables(own)
         return BoxOrder(plan=plan, variables=variables, request=request)
 
 

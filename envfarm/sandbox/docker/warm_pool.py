@@ -80,12 +80,15 @@ class WarmPool:
             if held.error is not None:
                 raise held.error
 
-    def end(self) -> None:
-        """End all boxes that stand ready."""
-        for boxes in self._ready.values():
-            for held in boxes:
-                _dismiss(held)
+    async def end(self) -> None:
+        """End all boxes that stand ready, and wait until they are gone."""
+        ending = [held for boxes in self._ready.values() for held in boxes]
         self._ready.clear()
+        for held in ending:
+            _dismiss(held)
+        with anyio.CancelScope(shield=True):
+            for held in ending:
+                await held.gone.wait()
 
     def _take(self, order: BoxOrder) -> _Held | None:
         boxes = self._ready.get(order.plan.key)

@@ -1,21 +1,21 @@
-"""Runs beside the driver, never in it: `keeper` forks one holder per lease, a holder starts the lease's commands.
+"""Runs beside the driver, never in it: `keeper` forks one holder per lease, a holder starts the lease's jail.
 
 Standard library only; started by path with ``python -I -S``, so it may import nothing of envfarm. Single-threaded,
 since a process with threads cannot make a user namespace.
 
 A spare holder stands ready in namespaces of its own, so that a lease waits for a message and not for the kernel.
 
-A command is spawned (not forked: that costs a millisecond), and bubblewrap waits on a pipe until the process that will
-become the sandbox's first has its limits and groups. The holder adopts that process when bubblewrap ends, kills what
-is left of it, and answers only when the last process of the command is gone: so use is told for the whole tree.
+A jail is one bubblewrap whose first process is the agent; the driver speaks with that through a socket of its own and
+with the holder about beginning and end only. bubblewrap is spawned (not forked: that costs a millisecond), and it
+waits on a pipe until the process that will become the agent has its control groups.
 
 Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it, namespaces of
 host name, IPC and (unless the lease has the network) network, and is the first process of a process namespace. The
-lease's commands share them but for mounts and processes: making a network namespace is half of what a jail costs.
+jail shares them but for mounts and processes: making a network namespace is half of what a jail costs.
 Nothing of the mounts is visible outside and the kernel kills all processes of the namespace with the first one, so
 nothing is left when the holder ends, however it ends. A holder ends when its socket does, which is when the driver
-leaves the lease or dies. bubblewrap's ``--die-with-parent`` alone would not do: a command whose bubblewrap is still
-setting itself up would outlive a holder that is killed.
+leaves the lease or dies, and when the jail has ended. bubblewrap's ``--die-with-parent`` alone would not do: a jail
+whose bubblewrap is still setting itself up would outlive a holder that is killed.
 """
 
 import contextlib
@@ -24,7 +24,6 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -137,42 +136,43 @@ def overlay(lower, upper, work, merged):
     mount("overlay", merged, "overlay", MS_NOSUID | MS_NODEV, options)
 
 
-class Command:
-    """One command: bubblewrap, and the first process of the sandbox that it made."""
+class Jail:
+    """The jail of a lease: bubblewrap, and the agent, which is the first process inside."""
 
-    def __init__(self, message):
-        """Take what the driver asked for; nothing runs yet."""
-        self.number = message["id"]
-        self.rlimits = message["rlimits"]
-        self.join = [path for path in message["join"] if not path.endswith("/tasks")]
-        self.joins_itself = [path for path in message["join"] if path.endswith("/tasks")]
-        self.started = time.monotonic()
+    def __init__(self, spec):
+        """Take the lease's specification; nothing runs yet."""
+        self.argv = spec["argv"]
+        self.join = [path for path in spec["join"] if not path.endswith("/tasks")]
+        self.joins_itself = [path for path in spec["join"] if path.endswith("/tasks")]
         self.outer = self.inner = None
         self.status = self.go = None
         self.said = b""
-        self.exit_code = self.error = None
-        self.outer_status = 0
-        self.outer_usage = None
+        self.complaint = os.memfd_create("envfarm", os.MFD_CLOEXEC)
+        self.error = None
 
-    def spawn(self, argv, descriptors):
-        """Start bubblewrap; descriptors become 0, 1, 2 and, for a report, 3; the two after them are ours."""
+    def spawn(self, wire):
+        """Start bubblewrap, whose agent speaks through `wire`."""
         self.status, status = os.pipe()
         go, self.go = os.pipe()
-        own = len(descriptors)
         try:
-            moves = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate([*descriptors, status, go])]
-            words = [argv[0], "--json-status-fd", str(own), "--block-fd", str(own + 1), *argv[1:]]
+            moves = [(wire, 0), (wire, 1), (self.complaint, 2), (status, 3), (go, 4)]
+            words = [self.argv[0], "--json-status-fd", "3", "--block-fd", "4", *self.argv[1:]]
             if self.joins_itself:
                 groups = [str(len(self.joins_itself)), *self.joins_itself]
                 words = ["/bin/sh", "-c", JOIN_BY_ITSELF, "sh", *groups, *words]
+            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves]
             self.outer = os.posix_spawn(
-                words[0], words, {}, file_actions=moves, setsigmask=(), setsigdef=signal.valid_signals() - UNCHANGEABLE
+                words[0],
+                words,
+                {},
+                file_actions=actions,
+                setsigmask=(),
+                setsigdef=signal.valid_signals() - UNCHANGEABLE,
             )
         finally:
             os.close(status)
             os.close(go)
-            if self.outer is None:
-                self.close()
+            os.close(wire)
 
     def hear(self):
         """Take what bubblewrap says of itself; false at the end of it."""
@@ -180,21 +180,14 @@ class Command:
         self.said += data
         *lines, self.said = self.said.split(b"\n")
         for line in lines:
-            fact = json.loads(line)
-            self.exit_code = fact.get("exit-code", self.exit_code)
-            if "child-pid" in fact:
-                self.inner = fact["child-pid"]
+            self.inner = json.loads(line).get("child-pid", self.inner)
+            if self.inner is not None and self.go is not None:
                 self.bound()
         return bool(data)
 
     def bound(self):
-        """Bound the first process of the sandbox, which waits for it, and let it go on."""
+        """Put the first process of the jail, which waits for it, into its groups, and let it go on."""
         try:
-            for name, value in self.rlimits.items():
-                kind = getattr(resource, name)
-                _, hard = resource.prlimit(self.inner, kind)
-                bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.prlimit(self.inner, kind, (bound, bound))
             for path in self.join:
                 with open(path, "w") as file:
                     file.write(str(self.inner))
@@ -202,164 +195,80 @@ class Command:
         except ProcessLookupError:
             return  # killed meanwhile
         except OSError as error:
-            self.error = f"the command could not be bounded: {error}"
+            self.error = f"it could not be bounded: {error}"
             self.kill()
+        finally:
+            os.close(self.go)
+            self.go = None
 
     def kill(self):
-        """End the command; the kernel takes the whole sandbox with its first process."""
+        """End the jail; the kernel takes all of it with its first process."""
         for pid in (self.outer, self.inner):
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def adopted(self):
-        """Return whether the sandbox's first process is now a child of ours, to be waited for."""
-        if self.inner is None:
-            return False
-        try:
-            os.waitid(os.P_PID, self.inner, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        return True
+    def wait(self):
+        """Wait until bubblewrap and the first process inside are gone."""
+        for pid in (self.outer, self.inner):
+            if pid is not None:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        self.outer = None
 
-    def close(self):
-        """Close what is open of its pipes."""
-        for descriptor in (self.status, self.go):
-            if descriptor is not None:
-                os.close(descriptor)
-        self.status = self.go = None
+    def reason(self, status):
+        """Return in a line why the jail ended, for a status as wait(2) gives it."""
+        if self.error is not None:
+            return self.error
+        size = os.lseek(self.complaint, 0, os.SEEK_END)
+        words = os.pread(self.complaint, 500, max(size - 500, 0)).decode("utf-8", "replace").strip()
+        if words:
+            return words
+        if os.WIFSIGNALED(status):
+            return f"bubblewrap was killed by signal {os.WTERMSIG(status)}"
+        return f"the agent ended with {os.WEXITSTATUS(status)}"
 
 
 class Holder:
     """One lease."""
 
-    def __init__(self, channel, spec):
-        """Take the socket to the driver and the lease's specification."""
+    def __init__(self, channel, jail):
+        """Take the socket to the driver, and the jail, which runs."""
         self.channel = channel
-        self.spec = spec
-        self.commands = {}
-        self.poll = select.poll()
-        self.react = {}
-
-    def watch(self, descriptor, reaction):
-        """Call `reaction` whenever the descriptor is readable or at its end."""
-        self.react[descriptor] = reaction
-        self.poll.register(descriptor, select.POLLIN)
-
-    def forget(self, descriptor):
-        """End a watch."""
-        del self.react[descriptor]
-        self.poll.unregister(descriptor)
+        self.jail = jail
 
     def serve(self):
-        """Do what the driver asks for until its end of the socket is closed."""
-        self.watch(self.channel.fileno(), self.take)
+        """Wait until the driver's end of the channel is closed, or the jail has ended."""
+        poll = select.poll()
+        ended = os.pidfd_open(self.jail.outer)
+        for descriptor in (self.channel.fileno(), self.jail.status, ended):
+            poll.register(descriptor, select.POLLIN)
         while True:
-            for descriptor, _ in self.poll.poll():
-                if descriptor in self.react and self.react[descriptor]() is False:
-                    return
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self.jail.status in ready and not self.jail.hear():
+                poll.unregister(self.jail.status)
+            if self.channel.fileno() in ready and not receive(self.channel)[0]:
+                return
+            if ended in ready:
+                _, status = os.waitpid(self.jail.outer, 0)
+                self.jail.outer = None
+                tell(self.channel, {"ended": self.jail.reason(status)})
+                return
 
-    def take(self):
-        """Take one message; false at the end of the socket."""
-        data, descriptors = receive(self.channel)
-        if not data:
-            return False
-        message = json.loads(data)
-        if message["do"] == "large":
-            with open(descriptors.pop(), "rb") as file:
-                file.seek(0)
-                message = json.load(file)
-        if message["do"] == "exec":
-            self.start(message, descriptors)
-        elif message["do"] == "kill" and message["id"] in self.commands:
-            self.commands[message["id"]].kill()
-        return True
-
-    def start(self, message, descriptors):
-        """Start a command."""
-        command = Command(message)
-        try:
-            command.spawn(message["argv"], descriptors)
-        except OSError as error:
-            self.answer({"id": command.number, "error": f"bubblewrap could not be started: {error}"})
-            return
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        self.commands[command.number] = command
-        self.watch(command.status, lambda: self.hear(command))
-        self.watch_end(command.outer, lambda: self.reap_outer(command))
-
-    def hear(self, command):
-        """Take what bubblewrap says of a command."""
-        if not command.hear():
-            self.forget(command.status)
-            os.close(command.status)
-            command.status = None
-
-    def watch_end(self, pid, reaction):
-        """Call `reaction` once, when a child has ended."""
-        descriptor = os.pidfd_open(pid)
-
-        def end():
-            self.forget(descriptor)
-            os.close(descriptor)
-            reaction()
-
-        self.watch(descriptor, end)
-
-    def reap_outer(self, command):
-        """Go on to the sandbox's first process once bubblewrap has ended."""
-        _, command.outer_status, command.outer_usage = os.wait4(command.outer, 0)
-        command.outer = None
-        while command.status is not None:
-            self.hear(command)
-        if command.adopted():
-            command.kill()
-            self.watch_end(command.inner, lambda: self.finish(command, os.wait4(command.inner, 0)[2]))
-        else:
-            kill_orphans(self.known())
-            self.finish(command, command.outer_usage)
-
-    def finish(self, command, usage):
-        """Tell the driver how a command ended."""
-        del self.commands[command.number]
-        command.close()
-        outer = command.outer_usage
-        self.answer(
-            {
-                "id": command.number,
-                "status": command.outer_status,
-                "exit_code": command.exit_code,
-                "cpu_seconds": usage.ru_utime + usage.ru_stime + (outer.ru_utime + outer.ru_stime) * (usage != outer),
-                "peak_memory_bytes": usage.ru_maxrss * 1024,
-                "wall_seconds": time.monotonic() - command.started,
-                **({"error": command.error} if command.error else {}),
-            }
-        )
-
-    def answer(self, message):
-        """Send one message; a driver that is gone is told by the end of the socket."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.channel.send(json.dumps(message).encode())
-
-    def known(self):
-        """Return the processes that belong to a command."""
-        return {pid for command in self.commands.values() for pid in (command.outer, command.inner)}
-
-    def end(self):
+    def end(self, spec):
         """Kill what runs, wait for it, and remove the lease's groups."""
-        for command in self.commands.values():
-            command.kill()
-        for command in self.commands.values():
-            for pid in (command.outer, command.inner):
-                if pid is not None:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, 0)
+        self.jail.kill()
+        self.jail.wait()
         kill_orphans(set())
-        libc.umount2(os.fsencode(self.spec["box"]), MNT_DETACH)
-        for folder in self.spec["cgroups"]:
+        libc.umount2(os.fsencode(spec["box"]), MNT_DETACH)
+        for folder in spec["cgroups"]:
             remove_cgroup(folder)
+
+
+def tell(channel, message):
+    """Send one message; a driver that is gone is told by the end of the socket."""
+    with contextlib.suppress(OSError):
+        channel.send(json.dumps(message).encode())
 
 
 def kill_orphans(known):
@@ -410,17 +319,17 @@ def run_holder(handover, box, *, networked):
         if failure is not None:
             raise failure
         copied = build_box(spec)
-        channel.send(json.dumps({"ready": True, "copied": copied}).encode())
-        holder = Holder(channel, spec)
+        holder = Holder(channel, Jail(spec))
         try:
+            holder.jail.spawn(descriptors[1])
+            tell(channel, {"ready": True, "copied": copied})
             holder.serve()
         finally:
-            holder.end()
+            holder.end(spec)
         code = 0
     except OSError as error:
         if channel is not None:
-            with contextlib.suppress(OSError):
-                channel.send(json.dumps({"error": str(error), "forbidden": forbidden}).encode())
+            tell(channel, {"error": str(error), "forbidden": forbidden})
         for folder in spec["cgroups"]:
             remove_cgroup(folder)
     finally:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from envfarm.errors import MissingToolError
+from envfarm.sandbox.agent.programs import agent_program
 from envfarm.sandbox.local.jail_command import IDENTITY, HostFacts
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
@@ -64,6 +65,7 @@ def read_host_facts(folder: Path) -> HostFacts:
             place.touch()
     return HostFacts(
         bubblewrap=bubblewrap,
+        agent=str(agent_program()),
         system=tuple(system),
         etc=str(etc),
         etc_with_network=str(with_network),

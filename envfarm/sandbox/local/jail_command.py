@@ -1,22 +1,23 @@
-"""The bubblewrap command line of one command in a jail. PURE: what of the host exists is told by the caller.
+"""The bubblewrap command line of a jail. PURE: what of the host exists is told by the caller.
 
-Covered: processes, users and mounts are each command's own; host name, IPC and, unless it is asked for, network are the
-lease's own, which its holder has made (see `holder`); no capability; an ordinary identity; a root that is read-only but
-for the lease's own tmpfs; of /etc only what programs need to start; no variable of the driver's.
+Covered: processes, users and mounts are the jail's own; host name, IPC and, unless it is asked for, network are those
+that its holder has made (see `holder`); no capability; an ordinary identity; a root that is read-only but for the
+lease's own tmpfs; of /etc only what programs need to start; no variable of the driver's. The agent inside cannot be
+traced, read or killed by the commands that it runs, though they have its identity.
 
 Not covered: the kernel is the host's and no system call is filtered; with Network.PUBLIC the host's own network is
-shared, its loopback included; /usr and the interpreter are the host's, readable; a program that exits with 128 + n
-looks like one ended by signal n; a background process ends with the command that started it.
+shared, its loopback included; /usr and the interpreter are the host's, readable; commands that run at the same time see
+each other's processes.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from envfarm.records.image import Folder, FolderAccess
-from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.box_variables import PROXY_FOLDER
 from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Network
 
+AGENT = "/.envfarm/agent"
+"""Where the agent lies inside; it is the first process there."""
 IDENTITY = "1000"
 """User and group id inside; outside they are the driver's own."""
 
@@ -27,6 +28,7 @@ class HostFacts:
 
     Attributes:
         bubblewrap: Path of the program.
+        agent: Path of the agent.
         system: (source, target) of read-only folders and files that every command sees.
         etc: A folder with what programs need of /etc.
         etc_with_network: The same, with places for `network`.
@@ -35,6 +37,7 @@ class HostFacts:
     """
 
     bubblewrap: str
+    agent: str
     system: tuple[tuple[str, str], ...]
     etc: str
     etc_with_network: str
@@ -49,6 +52,8 @@ class BoxPaths:
     box: str
     copies: tuple[str, ...]
     """Sources of copy-on-write folders; number n lies at ``BOX/mergedN``."""
+    proxy: str | None = None
+    """Folder with the socket of an allowlist's proxy, where there is one."""
 
     def of(self, folder: Folder) -> str:
         """Return what is to be mounted for a folder of the request."""
@@ -57,8 +62,8 @@ class BoxPaths:
         return folder.source
 
 
-def lease_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> tuple[str, ...]:
-    """Return the part of the command line that all commands of a lease share."""
+def jail_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> tuple[str, ...]:
+    """Return the command line of a lease's jail."""
     words = [facts.bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-cgroup-try", "--disable-userns"]
     words += ["--uid", IDENTITY, "--gid", IDENTITY, "--die-with-parent", "--new-session"]
     words += ["--cap-drop", "ALL", "--clearenv"]
@@ -78,28 +83,8 @@ def lease_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) ->
     for folder in sorted(folders, key=lambda item: item.target.count("/")):
         option = "--ro-bind" if folder.access == FolderAccess.READ_ONLY else "--bind"
         words += [option, paths.of(folder), folder.target]
+    words += ["--ro-bind", facts.agent, AGENT]
+    if paths.proxy is not None:
+        words += ["--ro-bind", paths.proxy, PROXY_FOLDER]
     words += ["--remount-ro", "/"]
-    for name, value in base_variables(request.image.environment_variables).items():
-        words += ["--setenv", name, value]
-    return tuple(words)
-
-
-def command_arguments(
-    lease: Sequence[str], argv: Sequence[str], *, cwd: PurePosixPath, env: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Return the whole command line for one command of a lease."""
-    words = [*lease]
-    for name, value in env.items():
-        words += ["--setenv", name, value]
-    return (*words, "--chdir", str(cwd), "--", *argv)
-
-
-def refused_status(stderr: bytes) -> int | None:
-    """Return 127 or 126 where bubblewrap says that it could not run the program; None where it failed otherwise.
-
-    Only to be asked where the program never began: else it could have written the same words.
-    """
-    line = next((line for line in stderr.split(b"\n") if line.startswith(b"bwrap: ")), b"")
-    if line.startswith(b"bwrap: execvp"):
-        return 127 if line.endswith(b"No such file or directory") else 126
-    return 126 if line.startswith(b"bwrap: Can't chdir") else None
+    return (*words, "--as-pid-1", "--", AGENT, "--stdio")

@@ -43,12 +43,12 @@ def start_spare(requests, box, *, networked=False):
     return ours
 
 
-def hand_over(spare, data, channel):
-    """Give a lease to the spare holder; whether there was one alive."""
+def hand_over(spare, data, sockets):
+    """Give a lease with its sockets to the spare holder; whether there was one alive."""
     if spare is None:
         return False
     try:
-        socket.send_fds(spare, [data], [channel])
+        socket.send_fds(spare, [data], sockets)
     except OSError:
         return False
     finally:
@@ -83,15 +83,15 @@ def main():
         data, descriptors = holder.receive(requests)
         if not data:
             break
-        channel = descriptors[0]
-        if json.loads(data)["networked"]:
-            hand_over(start_spare(requests, box, networked=True), data, channel)
-            os.close(channel)
-            continue
-        if not hand_over(spare, data, channel):
-            hand_over(start_spare(requests, box), data, channel)
-        os.close(channel)
-        spare = start_spare(requests, box)
+        networked = json.loads(data)["networked"]
+        if networked:
+            hand_over(start_spare(requests, box, networked=True), data, descriptors)
+        elif not hand_over(spare, data, descriptors):
+            hand_over(start_spare(requests, box), data, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if not networked:
+            spare = start_spare(requests, box)
     if spare is not None:
         spare.close()
     with contextlib.suppress(OSError):

@@ -14,7 +14,8 @@ from envfarm.sandbox.contract import LeaseRequest
 from envfarm.sandbox.finding import Finding
 from envfarm.sandbox.local.cgroups import make_control_groups
 from envfarm.sandbox.local.host_facts import find_bubblewrap
-from envfarm.sandbox.local.provider import NAMESPACES_MENDING, open_local_provider
+from envfarm.sandbox.local.lease import NAMESPACES_MENDING
+from envfarm.sandbox.local.provider import open_local_provider
 
 _APT = "apt-get install bubblewrap"
 

@@ -1,25 +1,33 @@
 """The local provider: leases jails on this machine (see `holder` for who owns what)."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
-from envfarm.errors import MissingToolError, SandboxStartError, SettingsError
+from envfarm.errors import SandboxStartError, SettingsError
 from envfarm.records.image import FolderAccess
+from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies, open_way_out
+from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.client.connection import AgentClient, open_agent
+from envfarm.sandbox.client.link import Claim
+from envfarm.sandbox.client.roads import SingleRoad, SocketStream
+from envfarm.sandbox.client.sandbox import BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
 from envfarm.sandbox.local.host_facts import read_host_facts
-from envfarm.sandbox.local.jail_command import BoxPaths, HostFacts, lease_arguments
-from envfarm.sandbox.local.lease import LocalSandbox
+from envfarm.sandbox.local.jail_command import AGENT, BoxPaths, HostFacts, jail_arguments
+from envfarm.sandbox.local.lease import HolderChannel, LocalSandbox
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX, remove_leftovers
 from envfarm.sandbox.one_error import as_raised
 from envfarm.sandbox.owner_mark import owner_mark
@@ -27,12 +35,9 @@ from envfarm.sandbox.owner_mark import owner_mark
 _START_SECONDS = 60.0
 _GROUP_TRIES, _GROUP_PAUSE_SECONDS = 500, 0.01
 _INODES_PER_BYTE = 1 / 4096
-_MAXIMUM_MESSAGE = 1 << 20
-NAMESPACES_MENDING = (
-    "allow them with: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=65536 "
-    "kernel.apparmor_restrict_unprivileged_userns=0 (those that exist); a container needs "
-    "--security-opt seccomp=unconfined --security-opt systempaths=unconfined"
-)
+_LEASE_SECONDS = 600.0
+OWN_PROCESSES = 16
+"""Of each jail besides what its commands start: the agent, its minders, bubblewrap."""
 
 
 @asynccontextmanager
@@ -40,12 +45,10 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
     """Open the local provider: starts the keeper, and ends it with the block.
 
     Raises:
-        SettingsError: An option is unknown; there are none.
+        SettingsError: An option is unknown; there is ``pins``, see `LocalOptions`.
         MissingToolError: bubblewrap is not installed.
     """
-    if options:
-        message = f"the local sandbox has no option {min(options)!r}: remove it from [sandbox.options]"
-        raise SettingsError(message)
+    chosen = _read_options(options)
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}"))
     try:
@@ -62,7 +65,12 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
             )
             theirs.close()
             try:
-                yield LocalProvider(ours, folder, facts)
+                async with as_raised(), anyio.create_task_group() as group:
+                    proxies = AllowlistProxies(group, folder, chosen.pins)
+                    try:
+                        yield LocalProvider(ours, folder, facts, proxies)
+                    finally:
+                        proxies.end()
             finally:
                 ours.close()
                 with anyio.CancelScope(shield=True):
@@ -71,11 +79,30 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class LocalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of the local sandbox.
+
+    Attributes:
+        pins: Addresses of hosts of allowlists, such as your own mirror; others are looked up and have to be public.
+    """
+
+    pins: dict[str, str] = {}
+
+
+def _read_options(options: Mapping[str, object]) -> LocalOptions:
+    try:
+        return msgspec.convert(options, LocalOptions)
+    except msgspec.ValidationError as error:
+        message = f"[sandbox.options] of the local sandbox: {error} (it has: pins)"
+        raise SettingsError(message) from error
+
+
 class LocalProvider:
     """Leases jails; use `open_local_provider`."""
 
-    def __init__(self, keeper: socket.socket, folder: Path, facts: HostFacts) -> None:
-        """Take the socket to the keeper, the provider's folder, and what is known of the host."""
+    def __init__(self, keeper: socket.socket, folder: Path, facts: HostFacts, proxies: AllowlistProxies) -> None:
+        """Take the socket to the keeper, the provider's folder, what is known of the host, and allowlists' proxies."""
+        self._proxies = proxies
         self._keeper = keeper
         self._folder = folder
         self._facts = facts
@@ -90,76 +117,110 @@ class LocalProvider:
     async def lease(self, request: LeaseRequest) -> AsyncIterator[Sandbox]:
         """Give a fresh jail for the length of the block; see the contract."""
         _refuse_foreign(request)
+        proxy_folder = None
+        if request.network is Network.ALLOWLIST:
+            proxy_folder = str(await self._proxies.folder_for(request.allowed_hosts))
         self._leases += 1
         groups = make_control_groups(
             f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._leases}",
             memory_bytes=request.limits.memory_bytes,
-            process_count=request.limits.process_count,
+            process_count=request.limits.process_count + OWN_PROCESSES,
         )
-        channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with channel:
-            channel.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        wire, agents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
+        with ours, wire:
             try:
-                paths = self._ask_for_holder(request, groups, theirs)
-                await self._wait_until_ready(channel)
+                self._ask_for_jail(request, proxy_folder, groups, (theirs, agents_end))
             except BaseException:
                 groups.remove()
                 raise
-            sandbox = LocalSandbox(channel, lease_arguments(self._facts, request, paths), request.limits, groups)
+            channel = HolderChannel(ours)
             listening = anyio.CancelScope(shield=True)
             async with as_raised(), anyio.create_task_group() as group:
-                group.start_soon(_listen, sandbox, listening)
+                group.start_soon(_listen, channel, listening)
                 try:
-                    yield sandbox
+                    async with _open_jail(channel, wire) as client, _network(client, request.network):
+                        yield LocalSandbox(client, _settings_of(request, groups), channel, groups)
                 finally:
-                    channel.shutdown(socket.SHUT_WR)
+                    with suppress(OSError):
+                        ours.shutdown(socket.SHUT_WR)
                     with anyio.CancelScope(shield=True), anyio.move_on_after(_START_SECONDS):
-                        await sandbox.gone.wait()
+                        await channel.gone.wait()
                         await _remove(groups)
                     listening.cancel()
 
-    def _ask_for_holder(self, request: LeaseRequest, groups: ControlGroups, theirs: socket.socket) -> BoxPaths:
-        folders = request.image.folders + request.folders
-        for folder in folders:
-            if not Path(folder.source).exists():
-                theirs.close()
-                message = f"the folder {folder.source} for {folder.target} does not exist"
-                raise SandboxStartError(message, retryable=False)
-        copies = tuple(
-            dict.fromkeys(folder.source for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE)
-        )
-        paths = BoxPaths(box=str(self._folder / "box"), copies=copies)
-        spec = {
-            "box": paths.box,
-            "networked": request.network is Network.PUBLIC,
-            "disk_bytes": request.limits.disk_bytes,
-            "inodes": max(int(request.limits.disk_bytes * _INODES_PER_BYTE), 10_000),
-            "copy_on_write": copies,
-            "cgroups": [str(folder) for folder in groups.folders],
-        }
+    def _ask_for_jail(
+        self,
+        request: LeaseRequest,
+        proxy_folder: str | None,
+        groups: ControlGroups,
+        theirs: tuple[socket.socket, socket.socket],
+    ) -> None:
         try:
-            socket.send_fds(self._keeper, [json.dumps(spec).encode()], [theirs.fileno()])
+            folders = request.image.folders + request.folders
+            for folder in folders:
+                if not Path(folder.source).exists():
+                    message = f"the folder {folder.source} for {folder.target} does not exist"
+                    raise SandboxStartError(message, retryable=False)
+            copies = tuple(
+                dict.fromkeys(folder.source for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE)
+            )
+            paths = BoxPaths(box=str(self._folder / "box"), copies=copies, proxy=proxy_folder)
+            spec = {
+                "box": paths.box,
+                "networked": request.network is Network.PUBLIC,
+                "disk_bytes": request.limits.disk_bytes,
+                "inodes": max(int(request.limits.disk_bytes * _INODES_PER_BYTE), 10_000),
+                "copy_on_write": copies,
+                "cgroups": [str(folder) for folder in groups.folders],
+                "join": groups.join_files(),
+                "argv": jail_arguments(self._facts, request, paths),
+            }
+            socket.send_fds(self._keeper, [json.dumps(spec).encode()], [end.fileno() for end in theirs])
         except OSError as error:
             message = f"the keeper of the local sandboxes is gone: {error}"
             raise SandboxStartError(message) from error
         finally:
-            theirs.close()
-        return paths
+            for end in theirs:
+                end.close()
 
-    async def _wait_until_ready(self, channel: socket.socket) -> None:
-        with anyio.move_on_after(_START_SECONDS):
-            await anyio.wait_readable(channel)
-            data = channel.recv(_MAXIMUM_MESSAGE)
-            answer = json.loads(data) if data else {"error": "its process ended"}
-            if "error" not in answer:
-                return
-            if answer.get("forbidden"):
-                message = f"user namespaces are forbidden here ({answer['error']}): {NAMESPACES_MENDING}"
-                raise MissingToolError(message)
-            message = f"a local sandbox could not be made: {answer['error']}"
-            raise SandboxStartError(message)
-        message = f"a local sandbox was not ready within {_START_SECONDS:.0f} s"
-        raise SandboxStartError(message)
+
+@asynccontextmanager
+async def _open_jail(channel: HolderChannel, wire: socket.socket) -> AsyncIterator[AgentClient]:
+    """Hold the agent of a jail that is being made; its holder ends it."""
+    claim = Claim(name=f"driver {os.getpid()}", key=os.urandom(32), lease_seconds=_LEASE_SECONDS)
+    road = SingleRoad(SocketStream(wire))
+    with anyio.move_on_after(_START_SECONDS):
+        await channel.ready.wait()
+    channel.raise_failure()
+    try:
+        async with open_agent(road, claim, start_seconds=_START_SECONDS, ends_agent=False) as client:
+            yield client
+    except SandboxStartError:
+        with anyio.move_on_after(1):
+            await channel.gone.wait()
+        channel.raise_failure()
+        raise
+
+
+@asynccontextmanager
+async def _network(client: AgentClient, network: Network) -> AsyncIterator[None]:
+    if network is not Network.ALLOWLIST:  # a box without any network is in a namespace that its holder made for it
+        yield
+        return
+    async with open_way_out(client, AGENT):
+        yield
+
+
+def _settings_of(request: LeaseRequest, groups: ControlGroups) -> BoxSettings:
+    proxy = VARIABLES if request.network is Network.ALLOWLIST else {}
+    return BoxSettings(
+        env=base_variables({**proxy, **request.image.environment_variables}),
+        limits=request.limits,
+        bounds_by_agent=groups.memory is None or groups.pids is None,
+        keeps_background=request.keeps_background,
+    )
 
 
 def _refuse_foreign(request: LeaseRequest) -> None:
@@ -167,8 +228,6 @@ def _refuse_foreign(request: LeaseRequest) -> None:
     wishes = {
         "an image of a container engine": request.image.reference is not None and not request.image.folders,
         "root of the box": request.privileges is Privileges.ROOT,
-        "an allowlist of hosts": request.network is Network.ALLOWLIST,
-        "processes that outlive their command": request.keeps_background,
     }
     for wish, is_asked in wishes.items():
         if is_asked:
@@ -184,7 +243,7 @@ async def _remove(groups: ControlGroups) -> None:
         await anyio.sleep(_GROUP_PAUSE_SECONDS)
 
 
-async def _listen(sandbox: LocalSandbox, listening: anyio.CancelScope) -> None:
-    """Take the holder's answers also while the lease is being cancelled: its commands end through them."""
+async def _listen(channel: HolderChannel, listening: anyio.CancelScope) -> None:
+    """Take what the holder says also while the lease is being cancelled."""
     with listening:
-        await sandbox.listen()
+        await channel.listen()

@@ -68,7 +68,7 @@ bool listen_unix(const char *path) {
     return listens && say_ready("ready unix\n");
 }
 
-static bool read_address(const char *where, struct sockaddr_storage *address, socklen_t *size) {
+bool listen_read_address(const char *where, struct sockaddr_storage *address, socklen_t *size) {
     struct sockaddr_in *four = (struct sockaddr_in *)address;
     struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
     const char *colon = strrchr(where, ':');
@@ -99,7 +99,7 @@ bool listen_tcp(const char *where) {
     socklen_t size = sizeof address;
     char line[64];
     is_tcp = true;
-    if (!read_address(where, &address, &size) || !listen_on(address.ss_family, (struct sockaddr *)&address, size))
+    if (!listen_read_address(where, &address, &size) || !listen_on(address.ss_family, (struct sockaddr *)&address, size))
         return false;
     size = sizeof address;
     getsockname(listener.fd, (struct sockaddr *)&address, &size);

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "job_table.h"
+#include "forward.h"
 #include "listen.h"
 #include "memory_kills.h"
 #include "relay.h"
+#include "sealed.h"
 #include "text.h"
 #include "tree.h"
 #include "upload.h"
@@ -26,7 +28,8 @@ enum { RESERVED_DESCRIPTORS = 16, LAST_WORDS_MS = 2000, END_PATIENCE_MS = 8000 }
 struct agent agent;
 
 static const char usage[] =
-    "usage: envfarm-agent (--unix PATH | --tcp ADDRESS:PORT | --stdio) [--unclaimed-seconds N], or --relay PATH";
+    "usage: envfarm-agent (--unix PATH | --tcp ADDRESS:PORT | --stdio) [--unclaimed-seconds N], or --relay PATH, "
+    "or --forward ADDRESS:PORT PATH, or --sealed";
 
 struct options {
     const char *unix_path, *tcp, *relay;
@@ -94,11 +97,16 @@ static void prepare_process(void) {
     memory_kills_new();
 }
 
+/* As the first process of a box: whoever signals from within is a job; senders outside have no id here. */
+static bool comes_from_a_job(const struct signalfd_siginfo *told) {
+    return getpid() == 1 && told->ssi_pid != 0;
+}
+
 static void on_signal(struct watch *watch, uint32_t events) {
     struct signalfd_siginfo told;
     (void)events;
     while (read(watch->fd, &told, sizeof told) == sizeof told)
-        if (told.ssi_signo != SIGCHLD)
+        if (told.ssi_signo != SIGCHLD && !comes_from_a_job(&told))
             agent_end(EXIT_TERMINATED);
     jobs_reap();
 }
@@ -193,6 +201,10 @@ static bool open_roads(const struct options *options) {
 
 int main(int count, char **words) {
     struct options options = {0};
+    if (count == 2 && strcmp(words[1], "--sealed") == 0)
+        return sealed();
+    if (count == 4 && strcmp(words[1], "--forward") == 0)
+        return forward(words[2], words[3]);
     if (!read_options(count, words, &options)) {
         text_say(usage, "");
         return EXIT_BAD_USAGE;

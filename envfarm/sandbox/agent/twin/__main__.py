@@ -189,8 +189,12 @@ def watch_signals(agent):
     waking, wakes = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST) for fd in os.pipe())
     os.set_blocking(waking, False)
     os.set_blocking(wakes, False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in (*ends, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
+    if os.getpid() == 1:  # a job could have sent them, and Python does not tell who did
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
     signal.set_wakeup_fd(wakes)
 
     def wake(_):
