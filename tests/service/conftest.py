@@ -35,3 +35,15 @@ def package_index() -> "Iterator[PackageIndex]":
 def history() -> ModuleType:
     """Makes git histories; see tests/data/git_history.py."""
     return load_data("git_history")
+
+
+@pytest.fixture(scope="session")
+def terminal_live() -> ModuleType:
+    """Cases of the terminal verifier where something runs; see tests/data/terminal_live.py."""
+    return load_data("terminal_live")
+
+
+@pytest.fixture(scope="session")
+def foreign_tasks() -> ModuleType:
+    """Small tasks of other makers; see tests/data/foreign_tasks.py."""
+    return load_data("foreign_tasks")

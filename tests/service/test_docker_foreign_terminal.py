@@ -1,14 +1,11 @@
 """The terminal verifier in containers: what runs is looked at while it runs, then it is ended before files are."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import anyio
-import msgspec
+import pytest
 
-from envfarm.grading.grade import grade
-from envfarm.records.submission import Submission, SubmissionKind
-from envfarm.records.verdict import Outcome, Verdict
 from envfarm.sandbox.docker.provider import open_docker_provider
 
 if TYPE_CHECKING:
@@ -16,102 +13,11 @@ if TYPE_CHECKING:
 
 PYTHON = "/usr/bin/python3"
 """The base image's own."""
-SERVER = f"{PYTHON} -m http.server 8123 --bind 127.0.0.1 --directory /workspace/site > /dev/null 2>&1 &"
-_ASK = (
-    "import time, urllib.request\n"
-    "for _ in range(60):\n"
-    "    try:\n"
-    "        print(urllib.request.urlopen('http://127.0.0.1:8123/a.txt').read().decode())\n"
-    "        break\n"
-    "    except OSError:\n"
-    "        time.sleep(0.05)\n"
-)
 
 
-def run(tiny: "TinyTask", changes: dict[str, str | None], config: dict[str, Any], **files: bytes) -> Verdict:
-    """Grade changes to the tiny task's workspace with terminal checks."""
-    task = msgspec.structs.replace(tiny.package.task, verifier="terminal", verifier_config=config)
-    known = {f"tests/{name.replace('__', '.')}": content for name, content in files.items()}
-    package = replace(tiny.package, task=task, files={**tiny.package.files, **known})
-    submission = Submission(task_id=task.task_id, kind=SubmissionKind.PATCH, patch=tiny.patch(changes))
-
-    async def go() -> Verdict:
-        async with open_docker_provider({}) as provider:
-            with anyio.fail_after(120):
-                return await grade(package, submission, provider=provider, image=tiny.image)
-
-    return anyio.run(go)
-
-
-def values(verdict: Verdict) -> dict[str, float]:
-    assert verdict.outcome is Outcome.SCORED, verdict.failure
-    return {component.name: component.value for component in verdict.components}
-
-
-def test_processes_ports_and_answers_of_what_setup_started(tiny_task: "TinyTask", docker_base: str) -> None:
-    checks = [
-        {
-            "name": "answer",
-            "kind": "http",
-            "url": "http://127.0.0.1:8123/a.txt",
-            "regex": "^hello$",
-            "within_seconds": 20,
-        },
-        {"name": "none", "kind": "http", "url": "http://127.0.0.1:8123/b.txt", "status": 404},
-        {"name": "port", "kind": "port", "port": 8123},
-        {"name": "closed", "kind": "port", "port": 8124, "open": False},
-        {"name": "process", "kind": "process", "regex": "http.server 8123", "count_max": 1},
-        {"name": "no process", "kind": "process", "regex": "sleep 77"},
-        {"name": "asked", "kind": "command", "argv": [PYTHON, "-c", _ASK], "stdout": "hello", "alive": True},
-        {"name": "asked in silence", "kind": "command", "argv": [PYTHON, "-c", _ASK], "stdout": "hello"},
-    ]
-    verdict = run(tiny_task, {"site/a.txt": "hello\n"}, {"checks": checks, "setup": [SERVER]})
-    zero = {"no process", "asked in silence"}
-    assert values(verdict) == {item["name"]: float(item["name"] not in zero) for item in checks}
-
-
-def test_who_kills_the_look_or_answers_for_it_earns_nothing(tiny_task: "TinyTask", docker_base: str) -> None:
-    hunt = (
-        "import os, signal, time\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    while True:\n"
-        "        for name in os.listdir('/proc'):\n"
-        "            try:\n"
-        "                if name.isdigit() and b'look.py' in open(f'/proc/{name}/cmdline', 'rb').read():\n"
-        "                    os.kill(int(name), signal.SIGKILL)\n"
-        "            except OSError:\n"
-        "                pass\n"
-    )
-    checks = [{"name": "closed", "kind": "port", "port": 9, "open": False}]
-    verdict = run(tiny_task, {"hunt.py": hunt}, {"checks": checks, "setup": [f"{PYTHON} hunt.py"]})
-    assert values(verdict) == {"closed": 0.0}
-    assert "disturbed" in verdict.components[0].rationale
-
-
-def test_what_is_left_running_is_ended_before_files_and_rewards_are_looked_at(
-    tiny_task: "TinyTask", docker_base: str
+@pytest.mark.parametrize("case", ["answers", "hunted", "ended"])
+def test_what_runs_is_seen_and_ended(
+    case: str, tiny_task: "TinyTask", docker_base: str, terminal_live: ModuleType
 ) -> None:
-    rewrite = (
-        "import os\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    while True:\n"
-        "        open('/workspace/ticks', 'a').write('x')\n"
-        "        try:\n"
-        "            open('/logs/verifier/reward.json', 'w').write('{\"reward\": 1}')\n"
-        "        except OSError:\n"
-        "            pass\n"
-    )
-    still = "a=$(wc -c < ticks); sleep 0.3; test $a = $(wc -c < ticks)"
-    checks = [
-        {"name": "runs", "kind": "process", "regex": "work.py"},
-        {"name": "quiet", "kind": "command", "argv": ["/bin/sh", "-c", still]},
-        {"name": "loud", "kind": "command", "argv": ["/bin/sh", "-c", still], "alive": True},
-        {"name": "harbor", "kind": "rewards", "path": "tests/test.sh"},
-        {"name": "harbor alive", "kind": "rewards", "path": "tests/test.sh", "alive": True},
-    ]
-    script = b"#!/bin/sh\nsleep 0.2\nrm -f /logs/verifier/reward.json\necho 0 > /logs/verifier/reward.txt\n"
-    verdict = run(tiny_task, {"work.py": rewrite}, {"checks": checks, "setup": [f"{PYTHON} work.py"]}, test__sh=script)
-    found = values(verdict)
-    assert (found["runs"], found["quiet"], found["loud"], found["harbor"]) == (1.0, 1.0, 0.0, 0.0)
+    run = partial(terminal_live.run_terminal, tiny_task, open_docker_provider)
+    getattr(terminal_live, f"see_{case}")(run, PYTHON)
