@@ -14,7 +14,8 @@ from envfarm.grading.patch_reader import read_sections
 from envfarm.grading.protected_paths import matches
 from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, WORKSPACE_ARCHIVE, TaskPackage
 
-_LOOKED_AT = frozenset({"conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml"})
+LOOKED_AT = frozenset({"conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml"})
+"""Names of files that cheats may start from, beside those that the fix and the tests change."""
 _MOST_BYTES = 8 << 20
 
 
@@ -28,11 +29,11 @@ def read_target(package: TaskPackage) -> CheatTarget:
     base = _read_archive(package, WORKSPACE_ARCHIVE)
     reference = _read_archive(package, REFERENCE_ARCHIVE)
     fix = _member(package, FIX_PATCH)
-    paths = _fixed_paths(fix)
+    paths = paths_of(fix)
     tests = package.task.tests
     hidden = {path: text for path, text in reference.items() if path in tests.paths or base.get(path) != text}
-    fixed = _apply({path: base[path] for path in paths if path in base}, fix, paths)
-    looked_at = {path: text for path, text in base.items() if PurePosixPath(path).name in _LOOKED_AT or path in fixed}
+    fixed = apply_diff({path: base[path] for path in paths if path in base}, fix, paths)
+    looked_at = {path: text for path, text in base.items() if PurePosixPath(path).name in LOOKED_AT or path in fixed}
     return CheatTarget(
         sources={path: base.get(path) for path in paths if not matches(path, tests.protected)},
         tests={path: base[path] for path in tests.paths if path in base},
@@ -67,7 +68,12 @@ def _read_archive(package: TaskPackage, name: str) -> dict[str, bytes]:
     return found
 
 
-def _fixed_paths(fix: bytes) -> tuple[str, ...]:
+def paths_of(fix: bytes) -> tuple[str, ...]:
+    """Return the files that a diff touches, each once.
+
+    Raises:
+        TaskError: It is no diff.
+    """
     try:
         sections = read_sections(fix)
     except PatchError as error:
@@ -76,8 +82,18 @@ def _fixed_paths(fix: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for section in sections for path in section.paths))
 
 
-def _apply(base: Mapping[str, bytes], fix: bytes, paths: tuple[str, ...]) -> dict[str, bytes | None]:
-    """Return what the files of a diff hold once git has applied it; None for one that is gone."""
+def apply_diff(base: Mapping[str, bytes], fix: bytes, paths: tuple[str, ...]) -> dict[str, bytes | None]:
+    """Return what the files of a diff hold once git has applied it; None for one that is gone, or is no regular file.
+
+    Args:
+        base: What they hold before; one that is missing is not there.
+        fix: The diff.
+        paths: The files.
+
+    Raises:
+        TaskError: It does not apply.
+        MissingToolError: git is not installed.
+    """
     with tempfile.TemporaryDirectory(prefix="envfarm-audit-") as folder:
         place = Path(folder)
         for path, content in base.items():

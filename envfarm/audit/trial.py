@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
@@ -16,6 +17,8 @@ from envfarm.records.verdict import Outcome, Verdict
 from envfarm.sandbox.contract import SandboxProvider
 
 OURS, PLAIN = "ours", "plain"
+THEIRS = "theirs"
+"""The verifier of a task of another maker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,13 @@ class CheatResult:
         cheat: The cheat.
         verdicts: By verifier, `OURS` and `PLAIN`; empty where the cheat does not fit the task.
         with_fix: Whether the true fix came with it.
+        baseline: What no work at all is paid; a cheat has to earn more.
     """
 
     cheat: Cheat
     verdicts: Mapping[str, Verdict]
     with_fix: bool = False
+    baseline: float = 0.0
 
     def reward(self, verifier: str) -> float | None:
         """Return the reward; None where it does not fit, was not asked for, or is unscored."""
@@ -44,7 +49,7 @@ class CheatResult:
             return "-"
         if verdict.outcome is not Outcome.SCORED:
             return str(verdict.outcome)
-        return "accepted" if verdict.reward else "refused"
+        return "accepted" if verdict.reward is not None and verdict.reward > self.baseline else "refused"
 
     @property
     def is_wrong(self) -> bool:
@@ -52,12 +57,12 @@ class CheatResult:
 
         An honest variant that the usual way refuses as well is none here; one without any score proves nothing.
         """
-        reward = self.reward(OURS)
+        reward = self.reward(THEIRS if THEIRS in self.verdicts else OURS)
         if self.cheat.family is Family.HONEST:
             return OURS in self.verdicts and not reward and self.word(PLAIN) != "refused"
         if self.with_fix:
-            return reward is not None and self.cheat.harmless and reward == 0
-        return reward is not None and reward > 0
+            return reward is not None and self.cheat.harmless and reward <= self.baseline
+        return reward is not None and reward > self.baseline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +107,16 @@ class Trial:
         return await grade(self.package, submission, provider=self.provider, image=self.image, verifier=chosen)
 
 
+class TriesCheats(Protocol):
+    """Something on which cheats are tried."""
+
+    async def try_cheat(self, cheat: Cheat) -> CheatResult:
+        """Grade one cheat."""
+        ...
+
+
 async def try_cheats(
-    trial: Trial, cheats: Sequence[Cheat], *, jobs: int = 1, told: Callable[[CheatResult], None] | None = None
+    trial: TriesCheats, cheats: Sequence[Cheat], *, jobs: int = 1, told: Callable[[CheatResult], None] | None = None
 ) -> tuple[CheatResult, ...]:
     """Try cheats, `jobs` at a time; return their results in the cheats' order.
 

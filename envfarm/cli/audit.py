@@ -18,11 +18,14 @@ from rich.text import Text
 
 from envfarm.audit.cheat import Cheat, Family
 from envfarm.audit.collection import CHEATS, HONEST, cheat_table, choose_cheats, choose_honest
-from envfarm.audit.trial import OURS, PLAIN, CheatResult, Trial, try_cheats
+from envfarm.audit.trial import OURS, PLAIN, THEIRS, CheatResult, Trial, TriesCheats, try_cheats
 from envfarm.errors import UserError
 
 if TYPE_CHECKING:
+    from envfarm.foreign.harbor_task import HarborTask
+    from envfarm.foreign.swebench_task import SweBenchTask
     from envfarm.sandbox.contract import SandboxProviderFactory
+    from envfarm.settings import Settings
 
 _EXIT_ACCEPTED = 1
 _STYLES = {"accepted": "bold red", "refused": "green", "-": "dim"}
@@ -58,10 +61,14 @@ class _Wish:
     with_fix: bool
     sandbox: str | None
     cache: Path | None
+    reward_key: str | None
+    is_foreign: bool
     console: Console = field(repr=False)
 
     @property
     def verifiers(self) -> tuple[str, ...]:
+        if self.is_foreign:
+            return (THEIRS,)
         return (OURS, PLAIN) if self.judges is Judges.BOTH else (str(self.judges),)
 
 
@@ -86,6 +93,10 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
         str | None, typer.Option("--sandbox", help="Which sandbox to use: local or docker [default: local].")
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Cache folder.")] = None,
+    reward_key: Annotated[
+        str | None,
+        typer.Option("--reward-key", metavar="KEY", help="Which of several rewards of a Harbor task is the reward."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the table of all cheats and leave.")] = False,
 ) -> None:
@@ -95,8 +106,11 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     copied over, `python -m pytest` with everything that it finds, and its exit code, reward file or log believed.
     A dash stands where a cheat does not fit the task. With --honest the true fix is handed in, written in other ways.
 
-    Exit code 0: ours accepts none; 1: it accepts some (or refuses an honest submission that the usual way pays for); 2:
-    a user's mistake.
+    A Harbor task of another maker, or a task of a SWE-bench task repository, is asked in containers with its own
+    verifier, in the one column `theirs`.
+
+    Exit code 0: the task's verifier accepts none; 1: it accepts some (or refuses an honest submission that the usual
+    way pays for); 2: a user's mistake.
     """
     if list_:
         sys.stdout.write(cheat_table())
@@ -104,6 +118,8 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     if task is None:
         message = "name a task's folder: envfarm audit TASK"
         raise UserError(message)
+    from envfarm.foreign.open_task import is_foreign
+
     console = Console(stderr=True)
     if honest and verifier is Judges.PLAIN:
         message = "--honest asks whether the task's own verifier is too strict: take --verifier ours or both"
@@ -116,8 +132,13 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
         with_fix=with_fix or honest,
         sandbox=sandbox,
         cache=cache,
+        reward_key=reward_key,
+        is_foreign=is_foreign(task),
         console=console,
     )
+    if wish.is_foreign and (honest or verifier is Judges.PLAIN):
+        message = "--honest and --verifier plain ask about tasks of ours: this one is another maker's"
+        raise UserError(message)
     results = anyio.run(_audit, wish)
     if json_:
         sys.stdout.write(json.dumps(_as_json(results, wish)) + "\n")
@@ -130,11 +151,15 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
 async def _audit(wish: _Wish) -> tuple[CheatResult, ...]:
     from envfarm.audit.open_task import open_task
     from envfarm.audit.target import read_target
+    from envfarm.foreign.open_task import open_foreign
     from envfarm.images import prepare_image
     from envfarm.plugins import SANDBOXES, load_plugin
     from envfarm.settings import load_settings
 
     settings = load_settings(Path.cwd(), os.environ)
+    foreign = open_foreign(wish.task)
+    if foreign is not None:
+        return await _audit_foreign(foreign, wish, settings)
     package = open_task(wish.task)
     target = read_target(package)
     chosen = settings.sandbox.chosen(wish.sandbox)
@@ -149,14 +174,30 @@ async def _audit(wish: _Wish) -> tuple[CheatResult, ...]:
             image=image,
             verifiers=wish.verifiers,
         )
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=wish.console, transient=True) as progress:
-            bar = progress.add_task("cheats", total=len(wish.cheats))
+        return await _try(trial, wish)
 
-            def told(result: CheatResult) -> None:
-                progress.update(bar, advance=1, description=result.cheat.name)
 
-            return await try_cheats(trial, wish.cheats, jobs=wish.jobs, told=told)
+async def _audit_foreign(
+    task: "HarborTask | SweBenchTask", wish: _Wish, settings: "Settings"
+) -> tuple[CheatResult, ...]:
+    from envfarm.audit.foreign_trial import open_trial
+    from envfarm.cli.foreign import ForeignPlace, open_place
+
+    place = ForeignPlace.of(settings, wish.sandbox, reward_key=wish.reward_key)
+    async with open_place(place) as (provider, images):
+        trial = await open_trial(task, provider=provider, images=images, options=place.options, with_fix=wish.with_fix)
+        return await _try(trial, wish)
+
+
+async def _try(trial: TriesCheats, wish: _Wish) -> tuple[CheatResult, ...]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=wish.console, transient=True) as progress:
+        bar = progress.add_task("cheats", total=len(wish.cheats))
+
+        def told(result: CheatResult) -> None:
+            progress.update(bar, advance=1, description=result.cheat.name)
+
+        return await try_cheats(trial, wish.cheats, jobs=wish.jobs, told=told)
 
 
 def _as_json(results: Sequence[CheatResult], wish: _Wish) -> dict[str, Any]:

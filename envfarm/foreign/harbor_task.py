@@ -1,12 +1,13 @@
 """Runs a Harbor task: each step's preparation, its work, and its judging, as `harbor_plan` has resolved them."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from envfarm.errors import Attribution, TaskError, UserError, VerifierError
-from envfarm.foreign.artifact_archive import clean_archive
+from envfarm.foreign.artifacts import take_artifact
 from envfarm.foreign.box import Box, FoundImage, open_box, quoted
 from envfarm.foreign.harbor_plan import BoxPlan, HarborPlan, NetworkPolicy, StepPlan, make_plan
 from envfarm.foreign.request import ForeignJudgement, JudgeRequest, Work, WorkKind
@@ -21,7 +22,7 @@ from envfarm.foreign.reward_files import (
 from envfarm.foreign.rewards import Rewards, aggregate, choose_reward, stops_after
 from envfarm.foreign.workspace import replace_workspace
 from envfarm.formats.foreign import expand_variables, read_foreign
-from envfarm.formats.harbor_config import Artifact, read_config
+from envfarm.formats.harbor_config import read_config
 from envfarm.formats.harbor_digest import package_digest, packaged_paths
 from envfarm.formats.task_tree import TaskTree, read_tree
 from envfarm.records.task import TASK_FILE
@@ -30,13 +31,6 @@ from envfarm.sandbox.contract import ExecResult
 
 _SOLUTION = PurePosixPath("/solution")
 _SOLUTION_OUTPUT = PurePosixPath("/logs/agent/oracle.txt")
-_PACKED = PurePosixPath("/tmp/.envfarm-artifact.tar")  # noqa: S108 -- inside the box
-_MOST_ARTIFACT_BYTES = 1 << 30
-_PACK = """
-rm -f -- "$2" && cd / || exit 1
-if [ -e "$1" ]; then tar -cf "$2" -- "${1#/}"; [ $? -le 1 ]; else : > "$2"; fi
-"""
-"""A 1 of tar means that a file changed while it was read."""
 _CLEAR = 'if [ -d "$1" ]; then find "$1" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +; fi'
 _TOLD_BYTES = 1000
 
@@ -90,11 +84,34 @@ class HarborTask:
             UserError: The task or the request is wrong.
         """
         check_work(self.plan, request.work)
-        kept = packaged_paths(self.tree.files)
-        run = _Run(
-            plan=self.plan, files={path: self.tree.files[path] for path in kept}, tree=self.tree, request=request
+        return _judgement(await self._run(request).steps(), self.plan, request.reward_key)
+
+    def bounded(self, seconds: float) -> Self:
+        """Return the same task, whose verifiers have at most so long."""
+        steps = tuple(
+            replace(step, verifier_timeout_seconds=min(step.verifier_timeout_seconds, seconds))
+            for step in self.plan.steps
         )
-        return _judgement(await run.steps(), self.plan, request.reward_key)
+        return replace(self, plan=replace(self.plan, steps=steps))
+
+    @asynccontextmanager
+    async def open_worked_box(self, request: JudgeRequest) -> AsyncIterator[Box]:
+        """Give the box of a task of one step when the work is done and nothing was judged yet.
+
+        Raises:
+            BoundaryError: It does not come about.
+            UserError: The task has several steps, or the work fits none.
+        """
+        check_work(self.plan, request.work)
+        if len(self.plan.steps) != 1:
+            message = f"{TASK_FILE}: the task has several steps: this is for tasks of one"
+            raise UserError(message)
+        async with self._run(request).worked_box() as box:
+            yield box
+
+    def _run(self, request: JudgeRequest) -> "_Run":
+        files = {path: self.tree.files[path] for path in packaged_paths(self.tree.files)}
+        return _Run(plan=self.plan, files=files, tree=self.tree, request=request)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,14 +178,28 @@ class _Run:
     tree: TaskTree = field(repr=False)
     request: JudgeRequest = field(repr=False)
 
-    async def steps(self) -> list[StepResult]:
-        """Return what became of each step that began."""
-        results: list[StepResult] = []
+    @asynccontextmanager
+    async def box(self) -> AsyncIterator[Box]:
+        """Give the box of the work."""
         policy = work_policy(self.plan, self.request.work.kind)
         env = self._filled(self.plan.box.env)
         found = await self._image(self.plan.box)
         async with open_box(self.request.lease, found, self.plan.box, policy, env) as box:
             await make_log_folders(box)
+            yield box
+
+    @asynccontextmanager
+    async def worked_box(self) -> AsyncIterator[Box]:
+        """Give it when the first step's work is done."""
+        async with self.box() as box:
+            await self._prepare(box, self.plan.steps[0])
+            await self._work(box, self.plan.steps[0])
+            yield box
+
+    async def steps(self) -> list[StepResult]:
+        """Return what became of each step that began."""
+        results: list[StepResult] = []
+        async with self.box() as box:
             for number, step in enumerate(self.plan.steps):
                 if number and self.plan.steps[number - 1].verifier_box is None:
                     await empty_folders(box)
@@ -238,7 +269,7 @@ class _Run:
     async def _carry(self, step: StepPlan, source: Box, target: Box) -> None:
         """Carry the artifacts to the box that judges; what is not there stays away."""
         for artifact in step.artifacts:
-            archive = await _take(artifact, source)
+            archive = await take_artifact(source, artifact.source, artifact.exclude)
             if archive:
                 place = source.working_directory / artifact.source
                 await target.own(_CLEAR, str(place))
@@ -282,22 +313,6 @@ class _Run:
 
     def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
         return expand_variables(values, self.request.environ)
-
-
-async def _take(artifact: Artifact, box: Box) -> bytes:
-    """Return an artifact as an archive that may be carried over; empty where there is none.
-
-    Raises:
-        VerifierError: It is too large, or the box makes no archive of it.
-    """
-    place = box.working_directory / artifact.source
-    await box.own(_PACK, str(place), str(_PACKED))
-    try:
-        archive = await box.root.read_file(_PACKED, limit_bytes=_MOST_ARTIFACT_BYTES)
-        return clean_archive(archive, place, artifact.exclude) if archive else b""
-    except (FileNotFoundError, ValueError) as error:
-        message = f"the artifact {artifact.source} cannot be taken out of the box: {error}"
-        raise VerifierError(message) from error
 
 
 def _judgement(results: Sequence[StepResult], plan: HarborPlan, key: str | None) -> ForeignJudgement:

@@ -17,14 +17,18 @@ def open_foreign(path: Path) -> HarborTask | SweBenchTask | None:
     Raises:
         TaskError: It is a foreign one, and damaged or refused.
     """
-    if (path / _META_FILE).is_file() and not (path / TASK_FILE).is_file():
-        return read_swebench_task(path)
-    if is_foreign_harbor(path / TASK_FILE):
-        return read_harbor_task(path)
+    if is_foreign(path):
+        return read_harbor_task(path) if (path / TASK_FILE).is_file() else read_swebench_task(path)
     if (path / "sweb.yaml").is_file():
         message = f"{path} is a whole task repository: name one of its tasks, such as {path}/tasks/ID"
         raise TaskError(message)
     return None
+
+
+def is_foreign(path: Path) -> bool:
+    """Say whether a folder is a foreign task that can be judged, without reading all of it."""
+    has_harbor = (path / TASK_FILE).is_file()
+    return is_foreign_harbor(path / TASK_FILE) if has_harbor else (path / _META_FILE).is_file()
 
 
 def is_foreign_harbor(file: Path) -> bool:

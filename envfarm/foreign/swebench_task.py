@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from envfarm.errors import TaskError, VerifierError
 from envfarm.foreign.box import Box, FoundImage, open_box
 from envfarm.foreign.harbor_plan import BoxPlan, NetworkPolicy
 from envfarm.foreign.log_formats import LogFormat, format_named
 from envfarm.foreign.request import ForeignJudgement, JudgeRequest, WorkKind
-from envfarm.foreign.swebench_judge import TestLists, judge_log
+from envfarm.foreign.swebench_judge import START, TestLists, judge_log
 from envfarm.foreign.workspace import replace_workspace
 from envfarm.formats.foreign_rows import ForeignRow
 from envfarm.formats.swebench_repository import read_folder
@@ -74,6 +75,7 @@ class SweBenchTask:
         programs: Those with the executable bit.
         log_format: What its runner prints.
         tests: Which tests decide.
+        eval_timeout_seconds: Bound on eval.sh.
     """
 
     row: ForeignRow
@@ -81,6 +83,7 @@ class SweBenchTask:
     programs: frozenset[str]
     log_format: LogFormat = field(repr=False)
     tests: TestLists = field(repr=False)
+    eval_timeout_seconds: float = _EVAL_SECONDS
 
     @property
     def task_id(self) -> str:
@@ -116,6 +119,10 @@ class SweBenchTask:
                 return ForeignJudgement(reward=0.0, components=(component,))
             result = await self._evaluate(box)
         return self._judgement(result)
+
+    def bounded(self, seconds: float) -> Self:
+        """Return the same task, whose eval.sh has at most so long."""
+        return replace(self, eval_timeout_seconds=min(self.eval_timeout_seconds, seconds))
 
     @asynccontextmanager
     async def open_box(self, request: JudgeRequest) -> AsyncIterator[Box]:
@@ -166,9 +173,12 @@ class SweBenchTask:
 
     async def _evaluate(self, box: Box) -> ExecResult:
         await box.root.write_file(PurePosixPath("/eval.sh"), self.files[_EVAL], mode=0o755)
-        return await box.run("exec /bin/bash /eval.sh 2>&1", timeout_seconds=_EVAL_SECONDS)
+        return await box.run("exec /bin/bash /eval.sh 2>&1", timeout_seconds=self.eval_timeout_seconds)
 
     def _judgement(self, result: ExecResult) -> ForeignJudgement:
+        if result.timed_out and START not in result.stdout.decode("utf-8", "replace"):
+            message = f"eval.sh was not done within {self.eval_timeout_seconds:g} s, and did not come to its tests"
+            raise VerifierError(message)
         log = result.stdout.decode("utf-8", "replace").replace("\r\n", "\n")
         if result.stdout_dropped_bytes:
             message = f"eval.sh printed {result.stdout_dropped_bytes} bytes more than are kept: its log is not whole"

@@ -234,19 +234,23 @@ def test_a_paid_cheat_makes_the_command_leave_with_one(
     assert "ours accepts 1 of 1 submissions" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["harbor", "row", "rows"])
-def test_a_task_of_another_maker_is_one_line_and_exit_code_2(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["row", "rows"])
+def test_a_row_of_a_data_set_is_one_line_and_exit_code_2(kind: str, tmp_path: Path) -> None:
     task = tmp_path / "task"
     task.mkdir()
-    row = '{"instance_id": "a__b-1", "repo": "a/b", "patch": "", "test_patch": ""}\n'
-    if kind == "harbor":
-        (task / "task.toml").write_text('version = "1.0"\n[verifier]\ntimeout_sec = 60.0\n[environment]\ncpus = 1\n')
-    else:
-        (task / "row.json").write_text(row)
+    (task / "row.json").write_text('{"instance_id": "a__b-1", "repo": "a/b", "patch": "", "test_patch": ""}\n')
     done = envfarm(task / "row.json" if kind == "rows" else task, cache=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
-    assert "only a container engine can bring" in done.stderr
+    assert "no script that judges" in done.stderr
+
+
+def test_what_asks_about_our_layers_is_refused_for_a_task_of_another_maker(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text('version = "1.0"\n[verifier]\ntimeout_sec = 60.0\n[environment]\ncpus = 1\n')
+    for options in (("--honest",), ("--verifier", "plain")):
+        done = envfarm(tmp_path, *options, cache=tmp_path)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert "another maker" in done.stderr
 
 
 def test_mistakes_are_one_line_and_exit_code_2(folder: Path, cache: Path, tmp_path: Path) -> None:
