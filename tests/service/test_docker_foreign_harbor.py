@@ -172,11 +172,12 @@ def test_users_work_and_judge_as_the_task_says(make: Make) -> None:
     assert "hans" in failed(tasks.grade_task(unknown, NO_OP), "verifier_error", Attribution.TASK)
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("no-network", "lo"), ("public", "eth0 lo")])
+@pytest.mark.parametrize(("mode", "devices"), [("no-network", "lo"), ("public", "eth0 lo"), ("allowlist", "lo")])
 def test_the_network_is_what_the_task_says(make: Make, mode: str, devices: str) -> None:
+    hosts = 'allowed_hosts = ["example.org"]\n' if mode == "allowlist" else ""
     script = f'#!/bin/bash\n[ "$(cd /sys/class/net && echo $(ls | sort))" = "{devices}" ] && echo 1 > '
     files = {
-        "task.toml": f'[environment]\nnetwork_mode = "{mode}"\n',
+        "task.toml": f'[environment]\nnetwork_mode = "{mode}"\n{hosts}',
         "tests/test.sh": script + "/logs/verifier/reward.txt\n",
     }
     assert tasks.grade_task(make(files), NO_OP).reward == 1.0
