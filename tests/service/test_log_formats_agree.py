@@ -18,7 +18,14 @@ for name, log in json.load(sys.stdin):
     found = PARSER_REGISTRY[name](log, None)
     print(json.dumps({key: str(getattr(value, "value", value)) for key, value in found.items()}))
 """
-_NAMES = ("t/a.py::test_one", "t/a.py::test_two[x-1]", "t/a.py::test_p[/tmp/q/z]", "t/b.py::C::test_x[a b]")
+_NAMES = (
+    "t/a.py::test_one",
+    "t/a.py::test_u[//a/b]",
+    "t/a.py::test_g[/a/*/b]",
+    "t/a.py::test_two[x-1]",
+    "t/a.py::test_p[/tmp/q/z]",
+    "t/b.py::C::test_x[a b]",
+)
 _PYTEST_LINES = (
     "PASSED {}",
     "FAILED {} - AssertionError: assert 1 == 2",

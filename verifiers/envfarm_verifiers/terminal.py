@@ -137,7 +137,7 @@ class _Judging:
 
         Args:
             folders: More folders of this machine.
-            alive: Whether what `setup` started runs on; else nothing of the submission runs any more.
+            alive: Whether what `setup` started runs on; else it has ended with its command.
         """
         lease = LeaseRequest(
             image=self.request.image,
@@ -152,8 +152,7 @@ class _Judging:
             if not applied.applied:
                 yield Refusal(gate="patch", why=applied.message)
                 return
-            problem = await self._set_up(sandbox) or (None if alive else await _quieten(box))
-            yield problem or box
+            yield await self._set_up(sandbox) or box
 
     async def _set_up(self, sandbox: Sandbox) -> Refusal | None:
         config = self.request.config
