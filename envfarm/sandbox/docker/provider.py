@@ -22,9 +22,9 @@ from envfarm.sandbox.docker.container import plan_container
 from envfarm.sandbox.docker.engine import Engine, open_engine
 from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
-from envfarm.sandbox.docker.warm_pool import WarmPool
 from envfarm.sandbox.one_error import as_raised
 from envfarm.sandbox.owner_mark import owner_mark
+from envfarm.sandbox.warm_pool import WarmPool
 
 FOLDER_PREFIX = "envfarm-docker-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- what a box writes to its socket's folder is charged to its memory there
