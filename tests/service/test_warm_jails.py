@@ -76,7 +76,7 @@ def test_background_processes_live_on_where_that_was_asked_for() -> None:
                 async with provider.lease(replace(REQUEST, keeps_background=lives)) as box:
                     await box.exec(["sh", "-c", "(setsid sleep 60 >/dev/null 2>&1 &) ; true"], timeout_seconds=30)
                     seen = await box.exec(
-                        ["sh", "-c", "cat /proc/[0-9]*/cmdline | grep -c "slee[p]"; true"], timeout_seconds=9
+                        ["sh", "-c", 'cat /proc/[0-9]*/cmdline | grep -c "slee[p]"; true'], timeout_seconds=9
                     )
                     assert (seen.stdout != b"0\n") == lives
 
