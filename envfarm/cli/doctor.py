@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
+import anyio.to_thread
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from envfarm.images.interpreters import find_interpreters
+from envfarm.sandbox.docker.probe import probe_docker
 from envfarm.sandbox.finding import Finding
 from envfarm.sandbox.local.probe import probe_local_jail
 from envfarm.settings import load_settings
@@ -27,16 +29,29 @@ _EXAMPLES = """Examples:
 envfarm doctor
 
 envfarm doctor --json
+
+envfarm doctor --conformance docker
 """
 
 
 def doctor_command(
-    *, json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False
+    *,
+    conformance: Annotated[
+        str | None,
+        typer.Option("--conformance", metavar="PROVIDER", help="Run the checks of the sandbox contract on a provider."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Say what works on this machine, what does not, and the command that mends it.
 
-    Exit code 0 when mining and grading can work, else 1.
+    Exit code 0 when mining and grading can work, or the provider keeps the whole contract; else 1.
     """
+    if conformance is not None:
+        from envfarm.cli.doctor_conformance import tell_conformance
+
+        if not tell_conformance(conformance, as_json=json_):
+            raise typer.Exit(_EXIT_NOT_READY)
+        return
     findings = anyio.run(_examine)
     ready = all(finding.works for finding in findings if finding.needed)
     if json_:
@@ -54,7 +69,7 @@ async def _examine() -> list[Finding]:
         *await probe_local_jail(),
         _interpreters(),
         _disk(),
-        _program("Docker", ["docker", "version", "--format", "{{.Server.Version}}"], "apt-get install docker.io"),
+        await anyio.to_thread.run_sync(probe_docker),
         _program("Chromium", ["chromium", "--version"], "apt-get install chromium-headless-shell"),
         _program("cluster", ["kubectl", "version", "--request-timeout=3s"], "point KUBECONFIG at a cluster"),
     ]

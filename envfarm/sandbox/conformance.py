@@ -17,7 +17,7 @@ can be asked for it; each provider has tests of its own for these.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from envfarm.errors import EnvfarmError
@@ -51,8 +51,15 @@ class CheckResult:
     seconds: float = 0.0
 
 
-async def run_conformance(material: ConformanceMaterial) -> list[CheckResult]:
-    """Run every check, one after the other, and return how each ended; no check hides another."""
+async def run_conformance(
+    material: ConformanceMaterial, observe: Callable[[CheckResult], None] | None = None
+) -> list[CheckResult]:
+    """Run every check, one after the other, and return how each ended; no check hides another.
+
+    Args:
+        material: The provider, and what its sandboxes are made from.
+        observe: Is told each result as it comes.
+    """
     results = []
     for name, check in CHECKS.items():
         started = time.monotonic()
@@ -63,4 +70,6 @@ async def run_conformance(material: ConformanceMaterial) -> list[CheckResult]:
             detail = f"{type(error).__name__}: {error}"
         seconds = time.monotonic() - started
         results.append(CheckResult(name=name, kept=not detail, detail=detail, seconds=seconds))
+        if observe is not None:
+            observe(results[-1])
     return results

@@ -33,7 +33,8 @@ class ConformanceMaterial:
         provider: The provider to be checked, open.
         make_image: Makes an image that shows these folders of this machine, besides what every command needs.
         folder: An empty folder of this machine, for folders that sandboxes see; checks add to it.
-        shares_one_disk: Whether the bound on disk is one for all places together; else each has it by itself.
+        shares_one_disk: Whether the bound on disk is one for all places together; else each has it by itself. A
+            provider of the second kind says so with an attribute ``shares_one_disk = False``.
     """
 
     provider: SandboxProvider

@@ -69,7 +69,7 @@ def test_every_task_passes_its_own_check_and_is_small(mined: dict[str, Any], cac
 def test_a_second_run_with_nothing_new_takes_seconds_and_says_the_same(mined: dict[str, Any], cache: Path) -> None:
     started = time.monotonic()
     again = json.loads(envfarm(*mined["words"], cache=cache).stdout)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # mining them takes minutes on a machine that is as busy
     assert [task["id"] for task in again["tasks"]] == [task["id"] for task in mined["tasks"]]
 
 

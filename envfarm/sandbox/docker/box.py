@@ -60,6 +60,16 @@ class BoxOrder:
     variables: Mapping[str, str]
     request: LeaseRequest
 
+    @property
+    def key(self) -> str:
+        """Equal for orders that the same box could serve."""
+        return self.plan.key
+
+    @property
+    def may_stand_ready(self) -> bool:
+        """Whether a box may be made before it is asked for: not where it writes to folders of this machine."""
+        return not self.plan.is_shared
+
 
 @asynccontextmanager
 async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIterator[AgentSandbox]:

@@ -22,9 +22,9 @@ from envfarm.sandbox.docker.container import plan_container
 from envfarm.sandbox.docker.engine import Engine, open_engine
 from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
-from envfarm.sandbox.docker.warm_pool import WarmPool
 from envfarm.sandbox.one_error import as_raised
 from envfarm.sandbox.owner_mark import owner_mark
+from envfarm.sandbox.warm_pool import WarmPool
 
 FOLDER_PREFIX = "envfarm-docker-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- what a box writes to its socket's folder is charged to its memory there
@@ -76,13 +76,16 @@ async def _wait_until_removed(engine: Engine, provider: str) -> None:
 class DockerProvider:
     """Leases containers; use `open_docker_provider`."""
 
+    shares_one_disk = False
+    """Each place that can be written has the bound on disk by itself."""
+
     def __init__(self, engine: Engine, folder: Path, options: DockerOptions, group: anyio.abc.TaskGroup) -> None:
         """Take the engine, the folder of sockets, the options, and the task group that holds all boxes."""
         self.engine = engine
         self._calls = EngineCalls(engine)
         self._folder = folder
         self._options = options
-        self._bounds_layers = _can_bound_layers(engine)
+        self._bounds_layers = can_bound_layers(engine)
         self._images: dict[str, Mapping[str, str]] = {}
         self._boxes = 0
         self._proxies = AllowlistProxies(group, folder, options.pins)
@@ -148,8 +151,15 @@ class DockerProvider:
         return BoxOrder(plan=plan, variables=variables, request=request)
 
 
-def _can_bound_layers(engine: Engine) -> bool:
+def can_bound_layers(engine: Engine) -> bool:
     """Return whether the engine can bound what a container writes to its own layer."""
     facts = engine.facts()
-    told = dict(facts.get("DriverStatus") or ())
-    return facts.get("Driver") in {"btrfs", "zfs"} or told.get("Backing Filesystem") == "xfs"
+    if facts.get("Driver") in {"btrfs", "zfs"}:
+        return True
+    root = str(facts.get("DockerRootDir") or "/")
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    mounts = [row for row in rows if Path(root).is_relative_to(row[1])]
+    nearest = max(mounts, key=lambda row: len(row[1]), default=None)
+    if facts.get("Driver") != "overlay2" or nearest is None or nearest[2] != "xfs":
+        return False
+    return bool({"prjquota", "pquota"} & set(nearest[3].split(",")))

@@ -8,21 +8,36 @@ requests that came longest ago end first.
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from envfarm.errors import BoundaryError
 from envfarm.sandbox.client.sandbox import AgentSandbox
-from envfarm.sandbox.docker.box import BoxOrder
-
-Open = Callable[[BoxOrder], AbstractAsyncContextManager[AgentSandbox]]
 
 
-class _Held:
+class Order(Protocol):
+    """What a box is made from, as its provider knows it."""
+
+    @property
+    def key(self) -> str:
+        """Equal for orders that the same box could serve."""
+        ...
+
+    @property
+    def may_stand_ready(self) -> bool:
+        """Whether a box may be made before it is asked for."""
+        ...
+
+
+AnyOrder = TypeVar("AnyOrder", bound=Order)
+
+
+class _Held(Generic[AnyOrder]):
     """A box in the hands of its task."""
 
-    def __init__(self, order: BoxOrder) -> None:
+    def __init__(self, order: AnyOrder) -> None:
         self.order = order
         self.made = anyio.Event()
         self.unwanted = anyio.CancelScope()
@@ -36,23 +51,29 @@ class _Held:
         return self.sandbox is not None and not self.sandbox.client.lost.is_set() and not self.gone.is_set()
 
 
-class WarmPool:
+class WarmPool(Generic[AnyOrder]):
     """Gives boxes; see the module."""
 
-    def __init__(self, group: TaskGroup, open_box: Open, size: int) -> None:
+    def __init__(
+        self, group: TaskGroup, open_box: Callable[[AnyOrder], AbstractAsyncContextManager[AgentSandbox]], size: int
+    ) -> None:
         """Take the task group that holds all boxes, what makes one, and how many stand ready in all."""
         self._group = group
         self._open = open_box
         self._size = size
-        self._ready: OrderedDict[str, deque[_Held]] = OrderedDict()
+        self._ready: OrderedDict[str, deque[_Held[AnyOrder]]] = OrderedDict()
 
     @asynccontextmanager
-    async def lease(self, order: BoxOrder) -> AsyncIterator[AgentSandbox]:
+    async def lease(self, order: AnyOrder) -> AsyncIterator[AgentSandbox]:
         """Give a box for the length of the block; nothing runs in it any more when the block is left.
 
         Raises:
             SandboxStartError: None could be made.
         """
+        if not self._size:
+            async with self._open(order) as sandbox:
+                yield sandbox
+            return
         held = self._take(order) or self._start(order)
         try:
             self._refill(order)
@@ -63,11 +84,12 @@ class WarmPool:
             yield held.sandbox
         finally:
             held.done.set()
-            held.unwanted.cancel() if held.sandbox is None else None
+            if held.sandbox is None:
+                held.unwanted.cancel()
             with anyio.CancelScope(shield=True):
                 await held.gone.wait()
 
-    async def prepare(self, order: BoxOrder, count: int) -> None:
+    async def prepare(self, order: AnyOrder, count: int) -> None:
         """Have boxes stand ready for a request; returns once they do.
 
         Raises:
@@ -75,7 +97,7 @@ class WarmPool:
         """
         self._size = max(self._size, count)
         self._refill(order, count)
-        for held in list(self._ready.get(order.plan.key, ())):
+        for held in list(self._ready.get(order.key, ())):
             await held.made.wait()
             if held.error is not None:
                 raise held.error
@@ -90,8 +112,8 @@ class WarmPool:
             for held in ending:
                 await held.gone.wait()
 
-    def _take(self, order: BoxOrder) -> _Held | None:
-        boxes = self._ready.get(order.plan.key)
+    def _take(self, order: AnyOrder) -> _Held[AnyOrder] | None:
+        boxes = self._ready.get(order.key)
         while boxes:
             held = boxes.popleft()
             if held.is_alive or not held.made.is_set():
@@ -99,12 +121,12 @@ class WarmPool:
             _dismiss(held)
         return None
 
-    def _refill(self, order: BoxOrder, count: int | None = None) -> None:
+    def _refill(self, order: AnyOrder, count: int | None = None) -> None:
         wanted = self._size if count is None else count
-        if not wanted or order.plan.is_shared:
+        if not wanted or not order.may_stand_ready:
             return
-        boxes = self._ready.setdefault(order.plan.key, deque())
-        self._ready.move_to_end(order.plan.key)
+        boxes = self._ready.setdefault(order.key, deque())
+        self._ready.move_to_end(order.key)
         while len(boxes) < wanted:
             boxes.append(self._start(order))
         while sum(map(len, self._ready.values())) > self._size:
@@ -114,12 +136,12 @@ class WarmPool:
             if not oldest:
                 self._ready.popitem(last=False)
 
-    def _start(self, order: BoxOrder) -> _Held:
+    def _start(self, order: AnyOrder) -> _Held[AnyOrder]:
         held = _Held(order)
         self._group.start_soon(self._hold, held)
         return held
 
-    async def _hold(self, held: _Held) -> None:
+    async def _hold(self, held: _Held[AnyOrder]) -> None:
         try:
             with held.unwanted:
                 async with self._open(held.order) as sandbox:
@@ -133,6 +155,6 @@ class WarmPool:
             held.gone.set()
 
 
-def _dismiss(held: _Held) -> None:
+def _dismiss(held: _Held[AnyOrder]) -> None:
     held.done.set()
     held.unwanted.cancel()
