@@ -62,14 +62,30 @@ class _Wish:
     sandbox: str | None
     cache: Path | None
     reward_key: str | None
-    is_foreign: bool
-    console: Console = field(repr=False)
+    honest: bool
+    console: Console = field(default_factory=lambda: Console(stderr=True), repr=False)
+
+    @property
+    def is_foreign(self) -> bool:
+        from envfarm.foreign.open_task import is_foreign
+
+        return is_foreign(self.task)
 
     @property
     def verifiers(self) -> tuple[str, ...]:
         if self.is_foreign:
             return (THEIRS,)
         return (OURS, PLAIN) if self.judges is Judges.BOTH else (str(self.judges),)
+
+    def check(self) -> None:
+        """Refuse what contradicts itself."""
+        message = ""
+        if self.is_foreign and (self.honest or self.judges is Judges.PLAIN):
+            message = "--honest and --verifier plain ask about tasks of ours: this one is another maker's"
+        elif self.honest and self.judges is Judges.PLAIN:
+            message = "--honest asks whether the task's own verifier is too strict: take --verifier ours or both"
+        if message:
+            raise UserError(message)
 
 
 def audit_command(  # noqa: PLR0913 -- one parameter for each option
@@ -106,8 +122,7 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     copied over, `python -m pytest` with everything that it finds, and its exit code, reward file or log believed.
     A dash stands where a cheat does not fit the task. With --honest the true fix is handed in, written in other ways.
 
-    A Harbor task of another maker, or a task of a SWE-bench task repository, is asked in containers with its own
-    verifier, in the one column `theirs`.
+    Another maker's Harbor or SWE-bench task is asked in containers, with its own verifier: column `theirs`.
 
     Exit code 0: the task's verifier accepts none; 1: it accepts some (or refuses an honest submission that the usual
     way pays for); 2: a user's mistake.
@@ -118,29 +133,24 @@ def audit_command(  # noqa: PLR0913 -- one parameter for each option
     if task is None:
         message = "name a task's folder: envfarm audit TASK"
         raise UserError(message)
-    from envfarm.foreign.open_task import is_foreign
-
-    console = Console(stderr=True)
-    if honest and verifier is Judges.PLAIN:
-        message = "--honest asks whether the task's own verifier is too strict: take --verifier ours or both"
-        raise UserError(message)
     wish = _Wish(
         task=task,
         cheats=(choose_honest if honest else choose_cheats)(cheat or ()),
         judges=verifier,
         jobs=jobs,
         with_fix=with_fix or honest,
+        honest=honest,
         sandbox=sandbox,
         cache=cache,
         reward_key=reward_key,
-        is_foreign=is_foreign(task),
-        console=console,
     )
-    if wish.is_foreign and (honest or verifier is Judges.PLAIN):
-        message = "--honest and --verifier plain ask about tasks of ours: this one is another maker's"
-        raise UserError(message)
-    results = anyio.run(_audit, wish)
-    if json_:
+    wish.check()
+    _tell(anyio.run(_audit, wish), wish, as_json=json_)
+
+
+def _tell(results: Sequence[CheatResult], wish: _Wish, *, as_json: bool) -> None:
+    """Print the results; leave with 1 where one of them is wrong."""
+    if as_json:
         sys.stdout.write(json.dumps(_as_json(results, wish)) + "\n")
     else:
         _print_results(Console(), results, wish.verifiers)

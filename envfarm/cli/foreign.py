@@ -38,12 +38,12 @@ class ForeignPlace:
     @classmethod
     def of(cls, settings: Settings, sandbox: str | None, *, reward_key: str | None = None) -> Self:
         """Return the place that settings and command line name; docker where they name the one that has no images."""
-        configured = settings.sandbox.provider
-        name = sandbox or (_ENGINE_SANDBOX if configured == _FOLDERS_SANDBOX else configured)
+        name = sandbox or settings.sandbox.provider
+        if sandbox is None and name == _FOLDERS_SANDBOX:
+            name = _ENGINE_SANDBOX
+        chosen = settings.sandbox.chosen(name)
         options = ForeignOptions(environ=os.environ, reward_key=reward_key, retries=settings.grading.retries)
-        return cls(
-            sandbox=name, sandbox_options=settings.sandbox.options if name == configured else {}, options=options
-        )
+        return cls(sandbox=chosen.provider, sandbox_options=chosen.options, options=options)
 
 
 @asynccontextmanager
