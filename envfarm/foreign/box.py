@@ -220,9 +220,27 @@ class Box:
             await anyio.sleep(check.start_interval_sec if is_starting else check.interval_sec)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LooseFiles:
+    """Files that are laid over a working directory.
+
+    Attributes:
+        files: Content by path relative to it.
+        programs: Those with the executable bit.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    programs: tuple[str, ...] = ()
+
+
 @asynccontextmanager
 async def open_box(
-    lease: Lease, found: FoundImage, plan: BoxPlan, policy: NetworkPolicy, env: Mapping[str, str]
+    lease: Lease,
+    found: FoundImage,
+    plan: BoxPlan,
+    policy: NetworkPolicy,
+    env: Mapping[str, str],
+    loose: LooseFiles | None = None,
 ) -> AsyncIterator[Box]:
     """Lease a box and give it once it is healthy; it ends with the block.
 
@@ -232,6 +250,7 @@ async def open_box(
         plan: What the task says of it.
         policy: What it can reach.
         env: The plan's variables, filled in.
+        loose: Files for its working directory.
 
     Raises:
         SandboxStartError: It cannot be had, or does not become healthy.
@@ -254,6 +273,8 @@ async def open_box(
             working_directory=plan.working_directory or found.working_directory,
             env=env,
         )
+        if loose is not None:
+            await box.place(loose.files, box.working_directory, programs=loose.programs)
         if plan.healthcheck is not None:
             await box.wait_until_healthy(plan.healthcheck)
         yield box

@@ -5,7 +5,7 @@ variables stay as they are written: they are filled from this machine's variable
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from envfarm.errors import TaskError
@@ -53,7 +53,9 @@ class BoxPlan:
         env: Variables of every command, not yet filled in.
         policy: What it can reach unless a phase says otherwise.
         limits: Bounds on the box.
-        healthcheck: What has to succeed before it is used.
+        healthcheck: What has to succeed before it is used; only the box of the work has one.
+        loose_files: Folder of the task that is laid over the working directory, as Harbor does where an image is named
+            and no recipe is there; empty for none.
     """
 
     image_name: str | None
@@ -64,6 +66,7 @@ class BoxPlan:
     policy: NetworkPolicy
     limits: Limits
     healthcheck: Healthcheck | None
+    loose_files: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,13 +229,14 @@ def _verifier_box(config: Config, judging: Judging, verifiers: list[VerifierTabl
     if judging.image_folder != ENVIRONMENT_FOLDER:
         owner = verifiers[-1] if judging.image_folder == _TESTS else verifiers[0]
         image_name = owner.environment.docker_image if owner.environment is not None else None
-    return _box(table, judging.image_folder, tree, image_name=image_name)
+    return replace(_box(table, judging.image_folder, tree, image_name=image_name), healthcheck=None)
 
 
 def _box(table: EnvironmentTable, folder: str, tree: TaskTree, *, image_name: str | None) -> BoxPlan:
     if image_name is None and f"{folder}/Dockerfile" not in tree.files:
         message = f"{folder}/Dockerfile: it is missing, and no docker_image is named: the task has no image"
         raise TaskError(message)
+    is_loose = folder == ENVIRONMENT_FOLDER and folder in tree.folders and f"{folder}/Dockerfile" not in tree.files
     memory = table.memory_mb if table.memory_mb is not None else megabytes_of(table.memory)
     storage = table.storage_mb if table.storage_mb is not None else megabytes_of(table.storage)
     limits = Limits(
@@ -251,6 +255,7 @@ def _box(table: EnvironmentTable, folder: str, tree: TaskTree, *, image_name: st
         policy=_policy_of(table),
         limits=limits,
         healthcheck=table.healthcheck,
+        loose_files=folder if is_loose else "",
     )
 
 

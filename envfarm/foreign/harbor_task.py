@@ -8,7 +8,7 @@ from typing import Self
 
 from envfarm.errors import Attribution, TaskError, UserError, VerifierError
 from envfarm.foreign.artifacts import take_artifact
-from envfarm.foreign.box import Box, FoundImage, open_box, quoted
+from envfarm.foreign.box import Box, FoundImage, LooseFiles, open_box, quoted
 from envfarm.foreign.harbor_plan import BoxPlan, HarborPlan, NetworkPolicy, StepPlan, make_plan
 from envfarm.foreign.request import ForeignJudgement, JudgeRequest, Work, WorkKind
 from envfarm.foreign.reward_files import (
@@ -183,8 +183,8 @@ class _Run:
         """Give the box of the work."""
         policy = work_policy(self.plan, self.request.work.kind)
         env = self._filled(self.plan.box.env)
-        found = await self._image(self.plan.box)
-        async with open_box(self.request.lease, found, self.plan.box, policy, env) as box:
+        found, loose = await self._image(self.plan.box), self._loose(self.plan.box)
+        async with open_box(self.request.lease, found, self.plan.box, policy, env, loose) as box:
             await make_log_folders(box)
             yield box
 
@@ -264,7 +264,8 @@ class _Run:
 
     async def _verifier_box(self, step: StepPlan, plan: BoxPlan) -> AbstractAsyncContextManager[Box]:
         found = await self._image(plan)
-        return open_box(self.request.lease, found, plan, step.verifier_policy, self._filled(plan.env))
+        env = self._filled(plan.env)
+        return open_box(self.request.lease, found, plan, step.verifier_policy, env, self._loose(plan))
 
     async def _carry(self, step: StepPlan, source: Box, target: Box) -> None:
         """Carry the artifacts to the box that judges; what is not there stays away."""
@@ -302,6 +303,11 @@ class _Run:
             return await images.named(plan.image_name, timeout_seconds=seconds)
         programs = frozenset(self._programs(plan.folder))
         return await images.built(self._below(plan.folder), programs, timeout_seconds=seconds)
+
+    def _loose(self, plan: BoxPlan) -> LooseFiles | None:
+        if not plan.loose_files:
+            return None
+        return LooseFiles(files=self._below(plan.loose_files), programs=self._programs(plan.loose_files))
 
     def _below(self, folder: str) -> dict[str, bytes]:
         prefix = f"{folder}/"

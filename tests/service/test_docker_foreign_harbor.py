@@ -130,8 +130,14 @@ def test_an_image_that_cannot_be_built_is_the_tasks_failure(make: Make) -> None:
 
 def test_a_named_image_is_used_and_one_that_is_missing_is_told(make: Make) -> None:
     toml = '[environment]\ndocker_image = "{}"\nworkdir = "/tmp"\n'
-    script = "#!/bin/sh\necho 1 > /logs/verifier/reward.txt\n"
-    files = {"environment/Dockerfile": None, "tests/test.sh": script}
+    script = "#!/bin/sh\ntest -e loose.txt && test ! -e /tests/hidden.txt && echo 1 > /logs/verifier/reward.txt\n"
+    files = {
+        "environment/Dockerfile": None,
+        "environment/loose.txt": "here\n",
+        "tests/.harborignore": "hidden.txt\n",
+        "tests/hidden.txt": "no\n",
+        "tests/test.sh": script,
+    }
     assert tasks.grade_task(make({"task.toml": toml.format(os.environ["FOREIGN_BASE"]), **files}), NO_OP).reward == 1.0
     missing = make({"task.toml": toml.format("localhost:9/no/such:image"), **files})
     verdict = tasks.grade_task(missing, NO_OP)
@@ -213,6 +219,11 @@ def test_what_the_work_left_running_is_there_when_it_is_judged(make: Make) -> No
 def test_the_command_line_grades_and_leaves_no_container(make: Make) -> None:
     folder = make({})
     program = [str(Path(sys.executable).with_name("envfarm")), "grade", str(folder)]
+    (folder.parent / "work").mkdir()
+    (folder.parent / "work" / "value.txt").write_text("mended\n")
+    workspace = [*program, "--workspace", str(folder.parent / "work"), "--json"]
+    done = subprocess.run(workspace, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["reward"] == 1.0, done.stderr
     done = subprocess.run([*program, "--oracle", "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -226,3 +237,19 @@ def test_the_command_line_grades_and_leaves_no_container(make: Make) -> None:
     listing = ["docker", "ps", "-a", "-q", "--filter", "label=envfarm.lease.purpose=foreign"]
     left = subprocess.run(listing, capture_output=True, text=True, check=True)
     assert left.stdout == ""
+
+
+def test_a_container_that_is_killed_is_no_reward(make: Make) -> None:
+    recipe = f"FROM {os.environ['FOREIGN_BASE']}\nWORKDIR /app\nRUN touch {os.getpid()}\n"
+    folder = make({"environment/Dockerfile": recipe})
+    verdict = tasks.grade_task(folder, NO_OP)
+    assert verdict.provenance is not None
+    find = f"docker ps -q --filter ancestor={verdict.provenance.image_id}"
+    (folder / "tests" / "test.sh").write_text("#!/bin/sh\necho 1 > /logs/verifier/reward.txt\nsleep 120\n")
+    kill = (
+        "for i in $(seq 300); do sleep 0.1; "
+        f"docker exec $({find}) test -e /logs/verifier/reward.txt && docker kill $({find}) && exit 0; done"
+    )
+    with subprocess.Popen(["/bin/sh", "-c", kill], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        message = failed(tasks.grade_task(folder, NO_OP), "sandbox_lost", Attribution.SANDBOX)
+    assert "killed" in message

@@ -88,6 +88,20 @@ def test_a_separate_verifier_has_its_own_image_or_that_of_the_work(
     assert (step.verifier_box.folder, step.verifier_box.image_name, step.tests_in_image) == expected
 
 
+def test_loose_files_lie_beside_a_named_image_and_only_the_work_is_checked_for_health() -> None:
+    toml = (
+        '[environment]\ndocker_image = "work:1"\n[environment.healthcheck]\ncommand = "true"\n'
+        '[verifier]\nenvironment_mode = "separate"\n'
+    )
+    made = plan(toml, [*FILES[1:], "environment/data.txt"])
+    (step,) = made.steps
+    assert step.verifier_box is not None
+    assert (made.box.loose_files, step.verifier_box.loose_files) == ("environment", "environment")
+    assert made.box.healthcheck is not None
+    assert step.verifier_box.healthcheck is None
+    assert plan(toml).box.loose_files == ""
+
+
 def test_old_words_for_sizes_and_network_still_count() -> None:
     box = plan('[environment]\nmemory = "2G"\nstorage = "1G"\nallow_internet = false\ncpus = 1.5\n').box
     assert (box.limits.memory_bytes, box.limits.disk_bytes) == (2048 * MEBIBYTE, 1024 * MEBIBYTE)
