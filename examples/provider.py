@@ -43,11 +43,10 @@ class ExampleProvider:
                 words += ["-v", f"{folder.source}:{target}:{'rw' if access == FolderAccess.READ_WRITE else 'ro'}"]
             for target in {"/tmp", "/home/user", "/workspace", *(target for _, target in copies)}:  # noqa: S108 -- inside
                 words += ["--tmpfs", f"{target}:exec,uid=1000,gid=1000,mode=755,size={limits.disk_bytes}"]
-            made = await anyio.run_process([*words, IMAGE, "/agent", "--unix", "/run/agent/s"], check=False)
-            if made.returncode:
-                raise SandboxStartError(made.stderr.decode(), retryable=False)
+            if (await anyio.run_process([*words, IMAGE, "/agent", "--unix", "/run/agent/s"], check=False)).returncode:
+                raise SandboxStartError("docker run failed", retryable=False)
             mine = Claim(name="example", key=os.urandom(32), lease_seconds=60)
-            async with open_agent(UnixRoad(Path(place) / "s"), mine) as client:
+            async with open_agent(UnixRoad(Path(place, "s")), mine) as client:
                 env = base_variables(request.image.environment_variables)
                 box = AgentSandbox(client, BoxSettings(env=env, limits=limits))
                 for source, target in copies:
