@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL_STAMP := $(VENV)/.installed-model
-SOURCES := envfarm task_miner verifiers tests bench scripts
+SOURCES := envfarm task_miner verifiers tests bench scripts examples
 FUZZ_SECONDS := 3600
 
 .PHONY: help demo test testagent testdocker testmodel check bench agent docker fuzz format clean

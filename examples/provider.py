@@ -1,4 +1,4 @@
-"""A sandbox provider in sixty lines: containers by the docker command, envfarm's agent inside. It keeps the contract."""
+"""A sandbox provider in sixty lines: containers by the docker command, the agent inside. It keeps the contract."""
 
 import os
 import tempfile
@@ -32,22 +32,21 @@ class ExampleProvider:
         limits, copies = request.limits, []
         with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
             os.chown(place, 1000, 1000)
-            flags = "--rm --detach --network=none --cap-drop=ALL --security-opt=no-new-privileges --read-only"
+            flags = "run --rm --detach --network=none --cap-drop=ALL --security-opt=no-new-privileges --read-only"
             flags += f" --user=1000:1000 --memory={limits.memory_bytes} --memory-swap={limits.memory_bytes}"
             flags += f" --pids-limit={limits.process_count + 16} --shm-size={limits.disk_bytes}"
-            words = ["docker", "run", *f"{flags} -v {place}:/run/agent -v {agent_program()}:/agent:ro".split()]
+            words = ["docker", *f"{flags} -v {place}:/run/agent -v {agent_program()}:/agent:ro".split()]
             for number, folder in enumerate(request.image.folders + request.folders):
-                access, target = folder.access, folder.target
-                if access == FolderAccess.COPY_ON_WRITE:
+                target, ending = folder.target, "" if folder.access == FolderAccess.READ_WRITE else ",readonly"
+                if folder.access == FolderAccess.COPY_ON_WRITE:
                     target, _ = f"/copied/{number}", copies.append((f"/copied/{number}/.", target))
-                words += ["-v", f"{folder.source}:{target}:{'rw' if access == FolderAccess.READ_WRITE else 'ro'}"]
-            for target in {"/tmp", "/home/user", "/workspace", *(target for _, target in copies)}:  # noqa: S108 -- inside
+                words += ["--mount", f"type=bind,source={folder.source},target={target}{ending}"]
+            for target in {"/tmp", "/home/user", "/workspace", *(target for _, target in copies)}:
                 words += ["--tmpfs", f"{target}:exec,uid=1000,gid=1000,mode=755,size={limits.disk_bytes}"]
-            made = await anyio.run_process([*words, IMAGE, "/agent", "--unix", "/run/agent/s"], check=False)
-            if made.returncode:
-                raise SandboxStartError(made.stderr.decode(), retryable=False)
-            mine = Claim(name="example", key=os.urandom(32), lease_seconds=60)
-            async with open_agent(UnixRoad(Path(place) / "s"), mine) as client:
+            if (await anyio.run_process([*words, IMAGE, "/agent", "--unix", "/run/agent/s"], check=False)).returncode:
+                raise SandboxStartError("docker run failed", retryable=False)
+            claim = Claim(name="example", key=os.urandom(32), lease_seconds=60)
+            async with open_agent(UnixRoad(Path(place, "s")), claim) as client:
                 env = base_variables(request.image.environment_variables)
                 box = AgentSandbox(client, BoxSettings(env=env, limits=limits))
                 for source, target in copies:

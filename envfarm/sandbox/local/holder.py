@@ -45,11 +45,6 @@ MAXIMUM_MESSAGE = 1 << 20
 MAXIMUM_DESCRIPTORS = 8
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM}
 UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
-JOIN_BY_ITSELF = """count=$1; shift
-while [ "$count" -gt 0 ]; do echo 0 >"$1" || exit 71; shift; count=$((count - 1)); done
-exec "$@"
-"""
-"""A shell program that joins groups and becomes the program behind them; it runs nothing that it could not bound."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -142,6 +137,7 @@ class Jail:
     def __init__(self, spec):
         """Take the lease's specification; nothing runs yet."""
         self.argv = spec["argv"]
+        self.agent = spec["agent"]
         self.join = [path for path in spec["join"] if not path.endswith("/tasks")]
         self.joins_itself = [path for path in spec["join"] if path.endswith("/tasks")]
         self.outer = self.inner = None
@@ -158,8 +154,7 @@ class Jail:
             moves = [(wire, 0), (wire, 1), (self.complaint, 2), (status, 3), (go, 4)]
             words = [self.argv[0], "--json-status-fd", "3", "--block-fd", "4", *self.argv[1:]]
             if self.joins_itself:
-                groups = [str(len(self.joins_itself)), *self.joins_itself]
-                words = ["/bin/sh", "-c", JOIN_BY_ITSELF, "sh", *groups, *words]
+                words = [self.agent, "--join", *self.joins_itself, "--", *words]
             actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves]
             self.outer = os.posix_spawn(
                 words[0],

@@ -125,6 +125,7 @@ class JailMaker:
                 "copy_on_write": copies,
                 "cgroups": [str(folder) for folder in groups.folders],
                 "join": groups.join_files(),
+                "agent": self._facts.agent,
                 "argv": jail_arguments(self._facts, request, paths),
             }
             socket.send_fds(self._keeper, [json.dumps(spec).encode()], [end.fileno() for end in theirs])
