@@ -1,12 +1,12 @@
 """Runs a Harbor task: each step's preparation, its work, and its judging, as `harbor_plan` has resolved them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from envfarm.errors import Attribution, TaskError, UserError, VerifierError
+from envfarm.errors import Attribution, RewardError, TaskError, UserError, VerifierError
 from envfarm.foreign.artifacts import take_artifact
 from envfarm.foreign.box import Box, FoundImage, LooseFiles, open_box, quoted
 from envfarm.foreign.harbor_plan import BoxPlan, HarborPlan, NetworkPolicy, StepPlan, make_plan
@@ -19,14 +19,14 @@ from envfarm.foreign.reward_files import (
     make_log_folders,
     read_output,
 )
-from envfarm.foreign.rewards import Rewards, aggregate, choose_reward, stops_after
+from envfarm.foreign.rewards import Rewards, stops_after
+from envfarm.foreign.step_result import StepResult, judge_steps, told_with
 from envfarm.foreign.workspace import replace_workspace
 from envfarm.formats.foreign import expand_variables, read_foreign
 from envfarm.formats.harbor_config import read_config
 from envfarm.formats.harbor_digest import package_digest, packaged_paths
 from envfarm.formats.task_tree import TaskTree, read_tree
 from envfarm.records.task import TASK_FILE
-from envfarm.records.verdict import Component
 from envfarm.sandbox.contract import ExecResult
 
 _SOLUTION = PurePosixPath("/solution")
@@ -84,7 +84,7 @@ class HarborTask:
             UserError: The task or the request is wrong.
         """
         check_work(self.plan, request.work)
-        return _judgement(await self._run(request).steps(), self.plan, request.reward_key)
+        return judge_steps(await self._run(request).steps(), self.plan, request.reward_key)
 
     def bounded(self, seconds: float) -> Self:
         """Return the same task, whose verifiers have at most so long."""
@@ -112,25 +112,6 @@ class HarborTask:
     def _run(self, request: JudgeRequest) -> "_Run":
         files = {path: self.tree.files[path] for path in packaged_paths(self.tree.files)}
         return _Run(plan=self.plan, files=files, tree=self.tree, request=request)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """What became of one step.
-
-    Attributes:
-        name: Of the step; empty for a task without steps.
-        rewards: What its verifier wrote.
-        notes: What people should know.
-        output: The end of what the test script printed.
-        stopped: Why no step came after it; None where one did, or none is left.
-    """
-
-    name: str
-    rewards: Rewards
-    notes: tuple[str, ...]
-    output: bytes = field(repr=False)
-    stopped: str | None
 
 
 def check_work(plan: HarborPlan, work: Work) -> None:
@@ -224,8 +205,7 @@ class _Run:
                 await self._carry(step, box, judging_box)
             elif step.name:
                 await empty_folders(box)
-            rewards, found = await self._judge(judging_box, step, is_last=is_last)
-            output = await read_output(judging_box)
+            rewards, output, found = await self._judge(judging_box, step, is_last=is_last)
         stopped = stops_after(rewards, step.min_reward)
         return StepResult(name=step.name, rewards=rewards, notes=(*notes, *found), output=output, stopped=stopped)
 
@@ -276,7 +256,8 @@ class _Run:
                 await target.own(_CLEAR, str(place))
                 await target.unpack(archive, PurePosixPath("/"))
 
-    async def _judge(self, box: Box, step: StepPlan, *, is_last: bool) -> tuple[Rewards, list[str]]:
+    async def _judge(self, box: Box, step: StepPlan, *, is_last: bool) -> tuple[Rewards, bytes, list[str]]:
+        """Return rewards, the end of what the script printed, and what people should know."""
         links = await make_log_folders(box)
         if not step.tests_in_image:
             for folder in step.test_folders:
@@ -295,7 +276,12 @@ class _Run:
         is_shared = step.verifier_box is None
         worker = step.agent_user if is_shared and step.agent_user != step.verifier_user else None
         reading = RewardReading(worker=worker, kills=is_last or not is_shared)
-        return await reading.read(box), [f"{place} was a link, and is none any more" for place in links]
+        output = await read_output(box)
+        try:
+            rewards = await reading.read(box)
+        except RewardError as error:
+            raise told_with(error, script, result, output) from error
+        return rewards, output, [f"{place} was a link, and is none any more" for place in links]
 
     async def _image(self, plan: BoxPlan) -> FoundImage:
         images, seconds = self.request.images, plan.build_timeout_seconds
@@ -319,27 +305,6 @@ class _Run:
 
     def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
         return expand_variables(values, self.request.environ)
-
-
-def _judgement(results: Sequence[StepResult], plan: HarborPlan, key: str | None) -> ForeignJudgement:
-    rewards = aggregate([result.rewards for result in results], takes_last=plan.takes_last_step)
-    reward = choose_reward(rewards, key)
-    components = []
-    for result in results:
-        prefix = f"{result.name}: " if result.name else ""
-        for name, value in sorted(result.rewards.items()):
-            components.append(
-                Component(name=f"{prefix}{name}", value=value, rationale="written by the task's verifier")
-            )
-        if result.stopped is not None and len(results) < len(plan.steps):
-            told = f"the steps end here: {result.stopped}"
-            components.append(Component(name=f"{prefix}min_reward", value=0.0, rationale=told))
-        components += [
-            Component(name=f"{prefix}note", value=0.0, rationale=note, evidence={"role": "note"})
-            for note in result.notes
-        ]
-    outputs = {f"{result.name or 'tests'}.txt": result.output for result in results}
-    return ForeignJudgement(reward=reward, components=tuple(components), evidence=outputs)
 
 
 def _end_of(result: ExecResult) -> str:

@@ -88,12 +88,10 @@ class ForeignJudgement:
     Attributes:
         reward: Finite.
         components: What it is made of, in order.
-        evidence: Named blobs for people.
     """
 
     reward: float
     components: tuple[Component, ...]
-    evidence: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class ForeignTask(Protocol):

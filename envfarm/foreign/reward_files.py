@@ -10,6 +10,8 @@ Not covered: a process of the work that writes the reward while the verifier run
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import anyio
+
 from envfarm.errors import Attribution, RewardError
 from envfarm.foreign.box import Box
 from envfarm.foreign.rewards import RewardProblem, read_rewards
@@ -22,6 +24,8 @@ _JSON, _TEXT = "reward.json", "reward.txt"
 _MOST_BYTES = 1 << 20
 _OUTPUT_BYTES = 64 << 20
 _TAIL_BYTES = 65_536
+_MOMENT_SECONDS = 0.1
+"""In which what rewrites a reward all the time shows itself: a guess."""
 _MAKE = """
 for place in /logs /logs/verifier /logs/agent /logs/artifacts; do
     [ -L "$place" ] && rm -f -- "$place" && echo "$place"
@@ -85,6 +89,7 @@ class RewardReading:
         await self._check(box)
         first = [await _content(box, name) for name in (_JSON, _TEXT)]
         if self.kills:
+            await anyio.sleep(_MOMENT_SECONDS)
             await box.kill_all()
             await self._check(box)
         if [await _content(box, name) for name in (_JSON, _TEXT)] != first:

@@ -12,6 +12,7 @@ from envfarm.foreign.box import Box, FoundImage, open_box
 from envfarm.foreign.harbor_plan import BoxPlan, NetworkPolicy
 from envfarm.foreign.log_formats import LogFormat, format_named
 from envfarm.foreign.request import ForeignJudgement, JudgeRequest, WorkKind
+from envfarm.foreign.step_result import output_component
 from envfarm.foreign.swebench_judge import START, TestLists, judge_log
 from envfarm.foreign.workspace import replace_workspace
 from envfarm.formats.foreign_rows import ForeignRow
@@ -34,7 +35,7 @@ git -c safe.directory='*' apply -p1 --whitespace=nowarn --check --reverse "$1" 2
 patch --batch --fuzz=5 -p1 -i "$1"
 """
 """As the benchmark does it: exactly, else with the lines around it shifted or changed a little."""
-_TAIL_BYTES, _TOLD_BYTES = 65_536, 1000
+_TOLD_BYTES = 1000
 
 
 def read_swebench_task(folder: Path) -> "SweBenchTask":
@@ -184,9 +185,8 @@ class SweBenchTask:
             message = f"eval.sh printed {result.stdout_dropped_bytes} bytes more than are kept: its log is not whole"
             raise VerifierError(message)
         reward, components = judge_log(log, self.log_format, self.tests)
-        return ForeignJudgement(
-            reward=reward, components=components, evidence={"eval.txt": result.stdout[-_TAIL_BYTES:]}
-        )
+        shown = output_component("output", result.stdout)
+        return ForeignJudgement(reward=reward, components=(*components, shown))
 
 
 async def apply_in_box(box: Box, patch: bytes) -> str | None:

@@ -46,6 +46,17 @@ def notes_of(verdict: Verdict) -> str:
     return "\n".join(item.rationale for item in verdict.components if item.evidence.get("role") == "note")
 
 
+def test_what_the_script_printed_is_shown(make: Make) -> None:
+    verdict = tasks.grade_task(
+        make({"tests/test.sh": "#!/bin/sh\necho seen; echo 1 > /logs/verifier/reward.txt\n"}), NO_OP
+    )
+    assert next(item.evidence["end"] for item in verdict.components if item.name == "output") == "seen\n"
+    script = "#!/bin/sh\necho no pytest here >&2\nexit 7\n"
+    message = failed(tasks.grade_task(make({"tests/test.sh": script}), NO_OP), "reward_missing")
+    assert "exit code 7" in message
+    assert "no pytest here" in message
+
+
 def failed(verdict: Verdict, code: str, attribution: Attribution | None = None) -> str:
     assert verdict.outcome is Outcome.UNSCORED, verdict
     assert verdict.reward is None
@@ -232,6 +243,7 @@ def test_the_command_line_grades_and_leaves_no_container(make: Make) -> None:
     done = subprocess.run([*program, "--no-op"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "reward_missing" in done.stdout
+    assert "exit code 0 and printed nothing" in " ".join(done.stdout.split())
     done = subprocess.run([*program, "--no-op", "--level", "fast"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     listing = ["docker", "ps", "-a", "-q", "--filter", "label=envfarm.lease.purpose=foreign"]

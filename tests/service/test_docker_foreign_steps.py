@@ -21,9 +21,13 @@ Make = Callable[[Mapping[str, str | None]], Path]
 _SEPARATE = '[verifier]\nenvironment_mode = "separate"\n'
 _REWARD = "/logs/verifier/reward.json"
 _REWRITER = """\
-nohup bash -c 'while sleep 0.001; do
-    echo "{\\"reward\\": 1, \\"n\\": $RANDOM}" > /tmp/next && mv /tmp/next /logs/verifier/reward.json
-done' > /dev/null 2>&1 &
+nohup python3 -c '
+import itertools, os
+for n in itertools.count():
+    with open("/tmp/next", "w") as file:
+        file.write("{\\"reward\\": 1, \\"n\\": %d}" % n)
+    os.replace("/tmp/next", "/logs/verifier/reward.json")
+' > /dev/null 2>&1 &
 """
 
 
