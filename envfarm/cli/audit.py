@@ -22,8 +22,6 @@ from envfarm.audit.trial import OURS, PLAIN, THEIRS, CheatResult, Trial, TriesCh
 from envfarm.errors import UserError
 
 if TYPE_CHECKING:
-    from envfarm.foreign.harbor_task import HarborTask
-    from envfarm.foreign.swebench_task import SweBenchTask
     from envfarm.sandbox.contract import SandboxProviderFactory
     from envfarm.settings import Settings
 
@@ -67,9 +65,9 @@ class _Wish:
 
     @property
     def is_foreign(self) -> bool:
-        from envfarm.foreign.open_task import is_foreign
+        from envfarm.foreign.form import form_of
 
-        return is_foreign(self.task)
+        return form_of(self.task).is_foreign
 
     @property
     def verifiers(self) -> tuple[str, ...]:
@@ -161,15 +159,13 @@ def _tell(results: Sequence[CheatResult], wish: _Wish, *, as_json: bool) -> None
 async def _audit(wish: _Wish) -> tuple[CheatResult, ...]:
     from envfarm.audit.open_task import open_task
     from envfarm.audit.target import read_target
-    from envfarm.foreign.open_task import open_foreign
     from envfarm.images import prepare_image
     from envfarm.plugins import SANDBOXES, load_plugin
     from envfarm.settings import load_settings
 
     settings = load_settings(Path.cwd(), os.environ)
-    foreign = open_foreign(wish.task)
-    if foreign is not None:
-        return await _audit_foreign(foreign, wish, settings)
+    if wish.is_foreign:
+        return await _audit_foreign(wish, settings)
     package = open_task(wish.task)
     target = read_target(package)
     chosen = settings.sandbox.chosen(wish.sandbox)
@@ -187,12 +183,12 @@ async def _audit(wish: _Wish) -> tuple[CheatResult, ...]:
         return await _try(trial, wish)
 
 
-async def _audit_foreign(
-    task: "HarborTask | SweBenchTask", wish: _Wish, settings: "Settings"
-) -> tuple[CheatResult, ...]:
+async def _audit_foreign(wish: _Wish, settings: "Settings") -> tuple[CheatResult, ...]:
     from envfarm.audit.foreign_trial import open_trial
     from envfarm.cli.foreign import ForeignPlace, open_place
+    from envfarm.foreign.open_task import open_foreign
 
+    task = open_foreign(wish.task)
     place = ForeignPlace.of(settings, wish.sandbox, reward_key=wish.reward_key)
     async with open_place(place) as (provider, images):
         trial = await open_trial(task, provider=provider, images=images, options=place.options, with_fix=wish.with_fix)

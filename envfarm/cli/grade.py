@@ -18,7 +18,6 @@ from envfarm.records.verdict import Outcome, Verdict
 from envfarm.records.versioned import encode_line
 
 if TYPE_CHECKING:
-    from envfarm.cli.foreign import ForeignPlace
     from envfarm.foreign.request import Work
     from envfarm.records.image import Image
     from envfarm.records.task import TaskPackage
@@ -152,8 +151,7 @@ class _Place:
 
 
 async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
-    from envfarm.cli.foreign import grade_foreign_task
-    from envfarm.foreign.open_task import open_foreign
+    from envfarm.foreign.form import form_of
     from envfarm.formats.harbor import read_package
     from envfarm.grading.grade import GradingOptions, grade, make_unscored
     from envfarm.grading.level import choose_level
@@ -162,9 +160,8 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     from envfarm.settings import load_settings
 
     settings = load_settings(Path.cwd(), os.environ)
-    foreign = open_foreign(task)
-    if foreign is not None:
-        return await grade_foreign_task(foreign, wish.foreign_work(), _foreign_place(place, settings))
+    if form_of(task).is_foreign:
+        return await _grade_foreign(task, wish, place, settings)
     if place.reward_key is not None:
         message = "--reward-key is for Harbor tasks of other makers: this one has one reward"
         raise UserError(message)
@@ -188,14 +185,16 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
         return await grade(package, submission, provider=provider, image=image, options=how)
 
 
-def _foreign_place(place: _Place, settings: "Settings") -> "ForeignPlace":
-    from envfarm.cli.foreign import ForeignPlace
+async def _grade_foreign(task: Path, wish: _Wish, place: _Place, settings: "Settings") -> Verdict:
+    from envfarm.cli.foreign import ForeignPlace, grade_foreign_task
+    from envfarm.foreign.open_task import open_foreign
 
     for option, value in {"--level": place.level, "--resume": place.resume}.items():
         if value is not None:
             message = f"{option} is for tasks of ours: another maker's verifier decides by itself what it does"
             raise UserError(message)
-    return ForeignPlace.of(settings, place.sandbox, reward_key=place.reward_key)
+    where = ForeignPlace.of(settings, place.sandbox, reward_key=place.reward_key)
+    return await grade_foreign_task(open_foreign(task), wish.foreign_work(), where)
 
 
 async def _make_submission(wish: _Wish, patch: bytes, package: "TaskPackage", image: "Image") -> Submission:

@@ -47,7 +47,6 @@ def grade_task(
 
     async def run() -> Verdict:
         task = open_foreign(folder)
-        assert task is not None
         options = ForeignOptions(environ=environ or {}, reward_key=key, retries=0)
         with open_engine() as engine:
             async with open_docker_provider({}) as provider:
