@@ -203,6 +203,8 @@ class _Run:
                 judging_box = await stack.enter_async_context(await self._verifier_box(step, step.verifier_box))
                 await make_log_folders(judging_box)
                 await self._carry(step, box, judging_box)
+                if is_last:
+                    await box.kill_all()  # nothing of the work is alive while it is judged
             elif step.name:
                 await empty_folders(box)
             rewards, output, found = await self._judge(judging_box, step, is_last=is_last)

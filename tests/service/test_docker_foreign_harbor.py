@@ -265,3 +265,9 @@ def test_a_container_that_is_killed_is_no_reward(make: Make) -> None:
     with subprocess.Popen(["/bin/sh", "-c", kill], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         message = failed(tasks.grade_task(folder, NO_OP), "sandbox_lost", Attribution.SANDBOX)
     assert "killed" in message
+
+
+def test_a_lost_container_is_replaced_as_often_as_asked(make: Make) -> None:
+    folder = make({})
+    assert tasks.grade_task(folder, ORACLE, retries=1, lost_boxes=1).reward == 1.0
+    failed(tasks.grade_task(folder, ORACLE, retries=1, lost_boxes=2), "sandbox_lost", Attribution.SANDBOX)

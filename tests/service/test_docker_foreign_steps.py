@@ -133,6 +133,19 @@ def test_a_separate_verifier_sees_artifacts_and_what_was_collected_and_nothing_e
     assert tasks.grade_task(folder, tasks.NO_OP).reward == 0.0
 
 
+def test_nothing_of_the_work_is_alive_while_another_container_judges(make: Make) -> None:
+    toml = f'artifacts = ["/app/value.txt"]\n{_SEPARATE}[environment]\nnetwork_mode = "public"\n'
+    serve = "#!/bin/bash\nhostname -I > value.txt\nnohup python3 -m http.server 8124 > /dev/null 2>&1 &\nsleep 1\n"
+    check = (
+        "#!/bin/bash\naddress=$(tr -d ' \\n' < /app/value.txt)\n"
+        'if timeout 5 bash -c "echo > /dev/tcp/$address/8124" 2> /dev/null; then reward=1; else reward=0; fi\n'
+        f'[ -n "$address" ] && echo "{{\\"reward\\": $reward}}" > {_REWARD}\n'
+    )
+    folder = make({"task.toml": toml, "solution/solve.sh": serve, "tests/test.sh": check})
+    verdict = tasks.grade_task(folder, tasks.ORACLE)
+    assert verdict.reward == 0.0, verdict
+
+
 def test_a_verifier_image_of_its_own_brings_the_tests(make: Make) -> None:
     recipe = f"FROM {os.environ['FOREIGN_BASE']}\nCOPY test.sh /tests/test.sh\nRUN touch /only-here\n"
     check = (
