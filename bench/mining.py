@@ -24,11 +24,11 @@ from task_miner.report import MineReport, SilentObserver
 BARS = "bars: valid share 80 %; 15 s per published task; cores x wall at most 1.5 x bare test runs; 5 MB a folder"
 
 
-def run(repo: str, out: Path, cache: Path, limit: int, jobs: int) -> tuple[MineReport, Meter]:
+def run(repo: str, out: Path, cache: Path, asked: argparse.Namespace) -> tuple[MineReport, Meter]:
     """Mine once and return the report and the meter."""
     meter = Meter()
-    options = MineOptions(repo=repo, out=out, cache_folder=cache, limit=limit, jobs=jobs)
-    return anyio.run(mine, options, partial(open_metered, meter), SilentObserver()), meter
+    options = MineOptions(repo=repo, out=out, cache_folder=cache, limit=asked.limit, jobs=asked.jobs)
+    return anyio.run(mine, options, partial(open_metered, meter, asked.sandbox), SilentObserver()), meter
 
 
 def largest_folder(out: Path) -> int:
@@ -41,12 +41,12 @@ def largest_folder(out: Path) -> int:
 
 def measure(repo: str, cache: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Mine a repository cold and warm, and return its row."""
-    limit, jobs, keep = options.limit, options.jobs, options.keep
+    jobs, keep = options.jobs, options.keep
     name = Path(repo).parent.name.split("+")[-1] if repo.endswith("/repo") else Path(repo).name
     with tempfile.TemporaryDirectory(prefix="envfarm-bench-") as scratch:
-        cold = None if options.warm else run(repo, Path(scratch) / "cold", cache, limit, jobs)[0]
+        cold = None if options.warm else run(repo, Path(scratch) / "cold", cache, options)[0]
         out = (keep / name) if keep else Path(scratch) / "warm"
-        warm, meter = run(repo, out, cache, limit, jobs)
+        warm, meter = run(repo, out, cache, options)
         size = largest_folder(out)
     share = warm.published / warm.candidates if warm.candidates else 0.0
     return {
@@ -76,6 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, help="folder that keeps the published tasks")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("--sandbox", default="local", help="which provider: local or docker")
     options = parser.parse_args()
     print(BARS, file=sys.stderr)
     rows = []

@@ -15,6 +15,10 @@
     │   └── MissingToolError      a program or kernel feature is missing; says what to install
     └── BoundaryError             something that the policy did not cause: becomes UNSCORED, never reward 0
         ├── SandboxStartError     a sandbox could not be made
+        │   ├── EngineUnreachableError      the container engine does not answer
+        │   ├── EngineDiskFullError         its disk is full
+        │   ├── ContainerImageMissingError  an image is nowhere
+        │   └── ContainerImagePullError     an image could not be brought
         ├── SandboxLostError      a leased sandbox is gone; the lease is void
         ├── SandboxTakenError     another driver has the sandbox; ask for another one
         ├── SandboxRefusedError   the agent in a sandbox refused a request; the sandbox lives on

@@ -39,6 +39,12 @@ def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> "TinyTask":
 
 
 @pytest.fixture(scope="session")
+def calibrated_tasks() -> ModuleType:
+    """Makes tasks whose layers are calibrated; see tests/data/calibrated.py."""
+    return _load_data("calibrated.py")
+
+
+@pytest.fixture(scope="session")
 def allowlist_checks() -> ModuleType:
     """What an allowlist has to keep; see tests/data/allowlist_checks.py."""
     return _load_data("allowlist_checks.py")

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from envfarm.plugins import SANDBOXES, load_plugin
 from envfarm.sandbox.contract import WORKSPACE, ExecResult, LeaseRequest, Sandbox, SandboxProvider
-from envfarm.sandbox.local.provider import open_local_provider
 
 
 @dataclass
@@ -84,7 +84,7 @@ class MeteredProvider:
 
 
 @asynccontextmanager
-async def open_metered(meter: Meter) -> AsyncIterator[SandboxProvider]:
-    """Open the local provider, metered."""
-    async with open_local_provider({}) as provider:
-        yield MeteredProvider(provider, meter)
+async def open_metered(meter: Meter, name: str = "local") -> AsyncIterator[SandboxProvider]:
+    """Open a provider, metered."""
+    async with load_plugin(SANDBOXES, name)({}) as provider:
+        yield MeteredProvider(provider, meter, name)

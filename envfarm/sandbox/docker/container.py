@@ -84,12 +84,7 @@ def plan_container(
         binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    places = {HOME: 0o700} if not is_root else {}
-    places |= {} if is_root else {"/tmp": 0o1777}  # noqa: S108 -- inside
-    places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
-    places |= {target: 0o755 for _, target in copies}
-    if not is_root and any(folder.target.startswith(f"{_ROOTS_HOME}/") for folder in folders):
-        places[_ROOTS_HOME] = 0o755  # images keep it closed to others, and interpreters may lie below it
+    places = _places(folders, is_root=is_root, brings_workspace=brings_workspace)
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
@@ -148,6 +143,17 @@ def _user_of(folders: list[Folder], driver_uid: int, *, is_root: bool) -> int:
 
 def _writes_folders(folders: list[Folder]) -> bool:
     return any(folder.access == FolderAccess.READ_WRITE for folder in folders)
+
+
+def _places(folders: list[Folder], *, is_root: bool, brings_workspace: bool) -> dict[str, int]:
+    """Return which places are a tmpfs, and their modes."""
+    places = {} if brings_workspace else {str(WORKSPACE): 0o755}
+    places |= {folder.target: 0o755 for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE}
+    if is_root:
+        return places
+    if any(folder.target.startswith(f"{_ROOTS_HOME}/") for folder in folders):
+        places[_ROOTS_HOME] = 0o755  # images keep it closed to others, and interpreters may lie below it
+    return {HOME: 0o700, "/tmp": 0o1777, **places}  # noqa: S108 -- inside
 
 
 def _binds(folders: list[Folder]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
