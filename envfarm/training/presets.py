@@ -87,13 +87,13 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
     "bundled": Preset(
-        config=_config(layers=8, hidden=192, vocabulary=4096, experts=8, inner=384, expert_inner=128),
+        config=_config(layers=6, hidden=192, vocabulary=4096, experts=8, inner=384, expert_inner=128),
         recipe=Recipe(
             rows=8,
-            row_tokens=512,
+            row_tokens=256,
             mtp_rows=2,
             bias_step=5e-3,  # a short run: at 1e-3 all work stays with two experts for its first tenth
-            schedule=Schedule(peak=3e-3, warmup_steps=60, steps=1_200, decay_share=0.35),
+            schedule=Schedule(peak=3e-3, warmup_steps=60, steps=1_600, decay_share=0.35),
         ),
     ),
 }

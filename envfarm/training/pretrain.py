@@ -27,6 +27,7 @@ from envfarm.training.run_settings import (
     find_preset,
     read_settings,
     refuse_differences,
+    refuse_late_end,
     sizes_of,
     write_settings,
 )
@@ -139,8 +140,9 @@ def _begin(wish: Wish, settings: RunSettings, model: MiMo, optimiser: torch.opti
     work = wish.out / WORK
     if wish.resumes:
         before = read_settings(work)
+        refuse_differences(before, settings)
         progressed = load_state(work, model, optimiser)
-        refuse_differences(before, settings, progressed.step)
+        refuse_late_end(before, settings, progressed.step)
         if before != settings:
             write_settings(work, settings)
         return progressed

@@ -85,22 +85,25 @@ def read_settings(folder: Path) -> RunSettings:
         raise OutputFolderError(message) from error
 
 
-def refuse_differences(before: RunSettings, now: RunSettings, step: int) -> None:
-    """Refuse to go on with a run as another one.
-
-    Args:
-        before: What it was started with.
-        now: What is asked for.
-        step: How many steps are done.
+def refuse_differences(before: RunSettings, now: RunSettings) -> None:
+    """Refuse to go on with a run as another one; its end is another question.
 
     Raises:
-        SettingsError: They differ; the message names the first field that does.
+        SettingsError: What it was started with and what is asked for differ; the message names the first field.
     """
     for name in RunSettings.__struct_fields__:
         if name not in _MAY_DIFFER and getattr(before, name) != getattr(now, name):
             was, is_ = (str(getattr(settings, name))[:60] for settings in (before, now))
             message = f"--resume: {name} was {was} and is {is_} now: the run would not be the same"
             raise SettingsError(message)
+
+
+def refuse_late_end(before: RunSettings, now: RunSettings, step: int) -> None:
+    """Refuse another end where the learning rate of a step that is done would have been another one.
+
+    Raises:
+        SettingsError: A decay has begun.
+    """
     starts = [settings.preset_of_run().recipe.schedule.decay_start for settings in (before, now)]
     if before.steps != now.steps and step > min(starts):
         message = (
