@@ -20,12 +20,12 @@ from envfarm.model.engine.limits import EngineLimits
 from envfarm.model.engine.request import Request, Sampling
 from envfarm.model.key_value_cache import KeyValueCache
 from envfarm.model.kv_bytes import key_value_bytes
-from envfarm.model.mimo import MiMo
+from envfarm.model.mimo import MiMo, initialise
 from envfarm.model.tokenizer import Tokenizer, load_tokenizer
 from envfarm.training.corpus import read_documents
 from envfarm.training.optimiser import make_optimiser
 from envfarm.training.packing import Batch
-from envfarm.training.presets import PRESETS
+from envfarm.training.presets import PRESETS, Recipe
 from envfarm.training.train_step import train_step
 
 GREEDY = Sampling(temperature=0)
@@ -62,13 +62,13 @@ class ModelBench:
 
     def decode(self) -> Iterator[str]:
         """Yield tokens/s of 1 and 32 requests beside generate() with its cache."""
-        twin = make_twin(self.model)
+        model, twin = self._pair()
         for requests, bar in ((1, 4.0), (32, 3.0)):
             prompts = self._prompts(requests, _PROMPT)
             ids = torch.tensor(prompts)
 
             def ours(prompts: Sequence[Sequence[int]] = prompts) -> None:
-                self._generate(prompts, GREEDY, 0)
+                self._generate(prompts, GREEDY, 0, model=model)
 
             def theirs(ids: torch.Tensor = ids) -> None:
                 twin.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=_ANSWER, do_sample=False)
@@ -83,12 +83,13 @@ class ModelBench:
     @torch.no_grad()
     def prefill(self) -> Iterator[str]:
         """Yield seconds of an 8 K prompt beside one forward that fills its cache."""
-        twin, length = make_twin(self.model), 8_192
+        (model, twin), length = self._pair(), 8_192
         stream = [token for documents in self.documents.values() for tokens in documents for token in tokens]
         prompt = (stream * (length // len(stream) + 1))[:length]
         ids = torch.tensor([prompt])
         mine, peer, ratio = self._race(
-            lambda: self._generate([prompt], GREEDY, 0, answer=1), lambda: twin(ids, use_cache=True, logits_to_keep=1)
+            lambda: self._generate([prompt], GREEDY, 0, answer=1, model=model),
+            lambda: twin(ids, use_cache=True, logits_to_keep=1),
         )
         yield (
             f"prefill of {length:,} tokens: {length / mine:,.0f} tokens/s, "
@@ -156,15 +157,18 @@ class ModelBench:
         )
 
     def training(self) -> Iterator[str]:
-        """Yield tokens/s of a training step beside a plain eager one, both without MTP blocks."""
-        recipe = replace(PRESETS["bundled"].recipe, mtp_rows=0)
+        """Yield tokens/s of a training step beside a plain eager one, both without MTP blocks, in short and long rows."""
+        recipe = PRESETS["bundled"].recipe
+        yield self._train(replace(recipe, mtp_rows=0), "bar 2 x")
+        yield self._train(replace(recipe, mtp_rows=0, rows=1, row_tokens=4_096), "no bar")
+
+    def _train(self, recipe: Recipe, bar: str) -> str:
         shape = recipe.rows, recipe.row_tokens
         ids = torch.tensor(self._prompts(1, shape[0] * shape[1])[0]).view(shape)
         batch = Batch(ids, torch.zeros_like(ids))
-        model = MiMo(self.model.config)
-        model.load_state_dict(self.model.state_dict())
+        model, twin = self._pair()
+        model.train(), twin.train()
         optimiser = make_optimiser(model, recipe)
-        twin = make_twin(self.model).train()
         plain = torch.optim.AdamW(twin.parameters(), lr=recipe.schedule.peak, foreach=False)
 
         def theirs() -> None:
@@ -178,21 +182,44 @@ class ModelBench:
 
         mine, peer, ratio = self._race(lambda: train_step(model, optimiser, batch, recipe, 500, torch.bfloat16), theirs)
         count = shape[0] * shape[1]
-        yield f"training step: {count / mine:,.0f} tokens/s, plain eager {count / peer:,.0f}: {ratio:.2f} x (bar 2 x)"
+        return (
+            f"training step, rows of {recipe.row_tokens:,}: {count / mine:,.0f} tokens/s, "
+            f"plain eager {count / peer:,.0f}: {ratio:.2f} x ({bar})"
+        )
 
     def needles(self) -> Iterator[str]:
         """Yield how often a number far back is found again, by length and rotary base."""
         stream = [token for tokens in self.documents.get("python", []) for token in tokens]
         yield from needle_rows(self.model, self.vocabulary, stream, PRESETS["bundled"].recipe.row_tokens)
 
-    def _engine(self, drafts: int) -> Engine:
+    def _pair(self) -> tuple[MiMo, Any]:
+        """Return a model and its twin with the same weights.
+
+        Theirs has window layers with twice the key-value heads of global ones, and no others: where this checkpoint
+        has other ones, both get that many, and random weights.
+        """
+        config = self.model.config
+        paired = replace(config, swa_num_key_value_heads=2 * config.num_key_value_heads)
+        model = MiMo(paired).eval()
+        if paired == config:
+            model.load_state_dict(self.model.state_dict())
+        else:
+            initialise(model, 0)
+        return model, make_twin(model)
+
+    def _engine(self, drafts: int, model: MiMo | None = None) -> Engine:
         limits = EngineLimits(draft_tokens=drafts, chunk_tokens=512)
-        return Engine(self.model, limits, self.vocabulary.token_bytes)
+        return Engine(model or self.model, limits, self.vocabulary.token_bytes)
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, drafts: int, answer: int = _ANSWER
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        drafts: int,
+        answer: int = _ANSWER,
+        model: MiMo | None = None,
     ) -> Engine:
-        engine = self._engine(drafts)
+        engine = self._engine(drafts, model)
         _run(engine, [Request(prompt=tuple(prompt), most_tokens=answer, sampling=sampling) for prompt in prompts])
         return engine
 

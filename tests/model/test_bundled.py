@@ -20,8 +20,7 @@ from envfarm.training.held_out import document_bits
 FOLDER = find_checkpoint("bundled")
 MOST_BYTES = 40_000_000
 ASKING = """
-import json, subprocess, sys, urllib.request
-from pathlib import Path
+import json, socket, subprocess, sys, urllib.request
 words = [sys.executable, "-c", "from envfarm.cli.main import main; main()", "model", "serve", "--listen", "127.0.0.1:0"]
 server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 address = server.stdout.readline().split()[-1]
@@ -29,7 +28,7 @@ body = {"model": "bundled", "max_tokens": 12, "temperature": 0, "prompt": "def a
 request = urllib.request.Request(
     f"{address}/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
 )
-interfaces = sorted(path.name for path in Path("/sys/class/net").iterdir())
+interfaces = [name for _, name in socket.if_nameindex()]
 print(json.dumps([json.load(urllib.request.urlopen(request)), interfaces]))
 server.terminate()
 sys.exit(server.wait())
@@ -37,7 +36,7 @@ sys.exit(server.wait())
 
 
 def test_a_name_or_a_path_finds_a_checkpoint(tmp_path: Path) -> None:
-    assert FOLDER == Path(str(files("envfarm.model"))) / "bundled"
+    assert Path(str(files("envfarm.model"))) / "bundled" == FOLDER
     assert find_checkpoint(str(tmp_path)) == tmp_path
 
 
@@ -78,4 +77,4 @@ def test_it_is_served_where_there_is_no_network() -> None:
     answer, interfaces = json.loads(done.stdout)
     assert answer["usage"]["completion_tokens"] == 12
     assert answer["model"] == "bundled"
-    assert interfaces == ["lo"] or "eth0" not in interfaces
+    assert interfaces == ["lo"]
