@@ -157,7 +157,7 @@ class ModelBench:
         )
 
     def training(self) -> Iterator[str]:
-        """Yield tokens/s of a training step beside a plain eager one, both without MTP blocks, in short and long rows."""
+        """Yield tokens/s of a training step beside a plain eager one, without MTP blocks, in short and long rows."""
         recipe = PRESETS["bundled"].recipe
         yield self._train(replace(recipe, mtp_rows=0), "bar 2 x")
         yield self._train(replace(recipe, mtp_rows=0, rows=1, row_tokens=4_096), "no bar")

@@ -53,6 +53,7 @@ def test_the_rows_of_a_step_do_not_depend_on_what_was_asked_before(store: TokenS
     for step in (17, 2, 9):
         alone = PackedRows(store, rows=3, row_tokens=8, seed=0).batch(step)
         assert torch.equal(alone.tokens_B_T, in_turn[step].tokens_B_T)
+        assert torch.equal(rows.batch(step).tokens_B_T, in_turn[step].tokens_B_T), "asked again, and later"
         assert torch.equal(alone.documents_B_T, in_turn[step].documents_B_T)
     assert not torch.equal(PackedRows(store, rows=3, row_tokens=8, seed=1).batch(2).tokens_B_T, in_turn[2].tokens_B_T)
 
