@@ -93,7 +93,7 @@ PRESETS: Mapping[str, Preset] = {
             row_tokens=256,
             mtp_rows=2,
             bias_step=5e-3,  # a short run: at 1e-3 all work stays with two experts for its first tenth
-            schedule=Schedule(peak=3e-3, warmup_steps=60, steps=1_600, decay_share=0.35),
+            schedule=Schedule(peak=3e-3, warmup_steps=60, steps=660, decay_share=0.35),
         ),
     ),
 }
