@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 for torch's own choice")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu for a busy machine, one thread")
     options = parser.parse_args()
     from measuring.model_rows import open_bench  # torch takes seconds to import: not for --help
 
-    bench = open_bench(options.model, options.data, options.repeats, options.threads)
+    bench = open_bench(options.model, options.data, options.repeats, options.threads, options.clock)
     for what in options.what:
         for line in getattr(bench, what)():
             print(line, flush=True)

@@ -32,8 +32,8 @@ GREEDY = Sampling(temperature=0)
 _ANSWER, _PROMPT = 64, 64
 
 
-def open_bench(model: str, data: Path, repeats: int, threads: int) -> "ModelBench":
-    """Return the bench of a checkpoint; held-out files give its prompts."""
+def open_bench(model: str, data: Path, repeats: int, threads: int, clock: str) -> "ModelBench":
+    """Return the bench of a checkpoint; held-out files give its prompts, `clock` is wall or cpu."""
     if threads:
         torch.set_num_threads(threads)
     folder = find_checkpoint(model)
@@ -41,7 +41,9 @@ def open_bench(model: str, data: Path, repeats: int, threads: int) -> "ModelBenc
     documents: dict[str, list[list[int]]] = {}
     for document in read_documents(data, "held_out"):
         documents.setdefault(document.domain, []).append(vocabulary.encode(document.text))
-    return ModelBench(load_model(folder), vocabulary, documents, repeats)
+    return ModelBench(
+        load_model(folder), vocabulary, documents, repeats, time.process_time if clock == "cpu" else time.perf_counter
+    )
 
 
 @dataclass
@@ -53,12 +55,14 @@ class ModelBench:
         vocabulary: Its tokens.
         documents: Held-out files as tokens, by domain.
         repeats: How often each side is measured, in turn.
+        clock: Gives seconds.
     """
 
     model: MiMo
     vocabulary: Tokenizer
     documents: dict[str, list[list[int]]]
     repeats: int
+    clock: Callable[[], float]
 
     def decode(self) -> Iterator[str]:
         """Yield tokens/s of 1 and 32 requests beside generate() with its cache."""
@@ -234,9 +238,9 @@ class ModelBench:
         mine, peer = [], []
         for _ in range(self.repeats):
             for times, act in ((mine, ours), (peer, theirs)):
-                started = time.perf_counter()
+                started = self.clock()
                 act()
-                times.append(time.perf_counter() - started)
+                times.append(self.clock() - started)
         ratio = statistics.median(b / a for a, b in zip(mine, peer, strict=True))
         return statistics.median(mine), statistics.median(peer), ratio
 
