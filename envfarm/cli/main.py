@@ -18,6 +18,7 @@ _VERBS = {
     "task": ("envfarm.cli.task", "task_app", "Check, show, export and import tasks."),
     "images": ("envfarm.cli.images", "images_app", "Make the images that containers are made from."),
     "model": ("envfarm.cli.model", "model_app", "Look into a checkpoint, and serve it."),
+    "train": ("envfarm.cli.train", "train_app", "Build a corpus, and pretrain a model on it."),
     "doctor": ("envfarm.cli.doctor", "doctor_command", "Say what works on this machine, and what mends the rest."),
 }
 # typer carries a click of its own or uses the installed one, by version; its public error leads to the right classes.

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from envfarm.cli.model_serve import SERVE_EXAMPLE, serve_command
+from envfarm.model.bundled_model import find_checkpoint
 from envfarm.model.inspection import Inspection, inspect_checkpoint
 
 _EXIT_MISFIT = 1
@@ -34,7 +34,10 @@ model_app.command("serve", epilog=SERVE_EXAMPLE)(serve_command)
 
 @model_app.command("inspect", epilog="Example: envfarm model inspect MiMo-V2-Flash/ --json")
 def inspect_command(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint's folder, or a config.json alone.")],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH|bundled", help="A checkpoint's folder, a config.json alone, or our own model."),
+    ],
     *,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -42,7 +45,7 @@ def inspect_command(
 
     Only headers are read. Exit code 0: the weights fit, or there are none; 1: they do not; 2: a user's mistake.
     """
-    found = inspect_checkpoint(path)
+    found = inspect_checkpoint(find_checkpoint(path))
     if json_:
         sys.stdout.write(json.dumps(_as_json(found)) + "\n")
     else:

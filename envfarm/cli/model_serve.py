@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from envfarm.errors import MissingToolError
+from envfarm.model.bundled_model import BUNDLED, find_checkpoint
 
-SERVE_EXAMPLE = "Example: envfarm model serve --model checkpoint/ --listen 127.0.0.1:8000"
+SERVE_EXAMPLE = "Example: envfarm model serve --model bundled --listen 127.0.0.1:8000"
 
 
 def serve_command(  # noqa: PLR0913 -- a command's options
     *,
-    model: Annotated[Path, typer.Option(metavar="PATH", help="A checkpoint's folder.")],
+    model: Annotated[
+        str, typer.Option(metavar="PATH|bundled", help="A checkpoint's folder, or the model inside the package.")
+    ] = BUNDLED,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Its vocabulary, if that is not in the folder.")
     ] = None,
@@ -53,7 +56,7 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         draft_tokens=draft,
     )
     settings = ServerSettings(
-        model=model,
+        model=find_checkpoint(model),
         tokenizer=tokenizer,
         listen=listen,
         name=name,

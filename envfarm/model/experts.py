@@ -37,12 +37,14 @@ class Experts(nn.Module):
         order = expert_P.argsort(stable=True)
         counts: list[int] = expert_P.bincount(minlength=self.down_proj.shape[0]).tolist()
         sorted_x = x_N_D[order // chosen]
+        # Their gradients are stacked once; indexing would add up a tensor of all experts for each one.
+        gate_ups, downs = self.gate_up_proj.unbind(), self.down_proj.unbind()
         outputs, start = [], 0
         for expert, count in enumerate(counts):
             if count:
                 part = sorted_x[start : start + count]
-                inner = _gated(functional.linear(part, self.gate_up_proj[expert]))
-                outputs.append(functional.linear(inner, self.down_proj[expert]))
+                inner = _gated(functional.linear(part, gate_ups[expert]))
+                outputs.append(functional.linear(inner, downs[expert]))
             start += count
         outputs_N_K_D = torch.cat(outputs)[order.argsort()].view(tokens, chosen, -1)
         weighted = outputs_N_K_D * routing.weights_N_K[..., None].to(outputs_N_K_D.dtype)

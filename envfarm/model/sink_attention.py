@@ -62,6 +62,11 @@ def flash_attention(
     q_B_H_T_C: Tensor, k_B_G_S_C: Tensor, v_B_G_S_U: Tensor, sink_H: Tensor | None, bias: Tensor | None, scale: float
 ) -> Tensor:
     """Return the same as `attend`, by the CPU's flash kernel, without the matrix of scores."""
+    dtype = q_B_H_T_C.dtype
+    if dtype is torch.bfloat16 and torch.is_grad_enabled() and q_B_H_T_C.requires_grad:
+        # The kernel's backward takes twice as long in bfloat16 as in float32.
+        q, k, v = (x.float() for x in (q_B_H_T_C, k_B_G_S_C, v_B_G_S_U))
+        return flash_attention(q, k, v, sink_H, None if bias is None else bias.float(), scale).to(dtype)
     size, value_size = q_B_H_T_C.shape[-1], v_B_G_S_U.shape[-1]
     width = max(size, value_size)  # the kernel wants one size for all three
     q, k, v = (

@@ -49,6 +49,9 @@ def main() -> None:
         ["grade", "--help"],
         ["ledger", "--help"],
         ["model", "--help"],
+        ["model", "inspect", "bundled"],
+        ["train", "--help"],
+        ["train", "fetch-corpus", "--help"],
         ["doctor", "--json"],
     ):
         done = subprocess.run([command, *words], capture_output=True, text=True, check=False)
