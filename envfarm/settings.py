@@ -22,6 +22,7 @@ _NO_SETTINGS = frozenset({"ENVFARM_CONFIG", "ENVFARM_REPORT_FD", "ENVFARM_WORKSP
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+_Gigabytes = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +65,13 @@ class GradingSettings(_Section, frozen=True, kw_only=True):
     """Small runs in which tests are real or altered; None for as many as the level has, 0 for none."""
 
 
+class ImagesSettings(_Section, frozen=True, kw_only=True):
+    """Images of tasks in a container engine (docs/images.md)."""
+
+    budget_gigabytes: _Gigabytes = 20.0
+    """Disk that they and their layers in the cache may take; what was not used longest goes first."""
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """All settings."""
 
@@ -72,6 +80,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     sandbox: SandboxSettings = SandboxSettings()
     mine: MineSettings = MineSettings()
     grading: GradingSettings = GradingSettings()
+    images: ImagesSettings = ImagesSettings()
 
 
 def load_settings(start: Path, environ: Mapping[str, str]) -> Settings:

@@ -155,7 +155,7 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     from envfarm.formats.harbor import read_package
     from envfarm.grading.grade import GradingOptions, grade, make_unscored
     from envfarm.grading.level import choose_level
-    from envfarm.images import prepare_image
+    from envfarm.images import find_image, prepare_image
     from envfarm.plugins import SANDBOXES, load_plugin
     from envfarm.settings import load_settings
 
@@ -171,12 +171,11 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     chosen = settings.sandbox.chosen(place.sandbox)
     open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, chosen.provider)
     async with open_provider(chosen.options) as provider:
+        cache_folder = (place.cache or settings.cache_folder).absolute()
         try:
-            image = await prepare_image(
-                package,
-                provider=provider,
-                cache_folder=(place.cache or settings.cache_folder).absolute(),
-                report=Console(stderr=True).print,
+            image = None if wish.workspace is not None else await find_image(package, provider, cache_folder)
+            image = image or await prepare_image(
+                package, provider=provider, cache_folder=cache_folder, report=Console(stderr=True).print
             )
         except BoundaryError as error:
             return make_unscored(package, error, phase="image")

@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from envfarm.settings import Settings, load_settings
+from envfarm.cli.image_options import Base, docker_base
+from envfarm.cli.images_build import audit_command, build_command, verify_command
+from envfarm.cli.images_room import ls_command, prune_command
+from envfarm.settings import load_settings
 
 images_app = typer.Typer(
     no_args_is_help=True,
@@ -23,13 +25,7 @@ def _root() -> None:
 
 
 @images_app.command("base", epilog="Example: envfarm images base")
-def base_command(
-    *,
-    base: Annotated[
-        str | None,
-        typer.Option("--base", metavar="IMAGE", help="debian, made here, or an image to pull [settings]."),
-    ] = None,
-) -> None:
+def base_command(*, base: Base = None) -> None:
     """Make or pull the base: the image of boxes that are made of folders of this machine."""
     from envfarm.sandbox.docker.base_image import ensure_base
     from envfarm.sandbox.docker.engine import open_engine
@@ -42,8 +38,11 @@ def base_command(
     Console().print(f"{reference}  {facts.image_id}  {facts.size_bytes / 1e6:.0f} MB", soft_wrap=True)
 
 
-def docker_base(settings: Settings) -> str:
-    """Return the base that the settings name for the docker sandbox."""
-    from envfarm.sandbox.docker.options import read_options
-
-    return read_options(settings.sandbox.options if settings.sandbox.provider == "docker" else {}).base
+for _name, _verb, _example in (
+    ("build", build_command, "build mined/tasks"),
+    ("verify", verify_command, "verify mined/tasks/tabulate-1a2b3c"),
+    ("audit", audit_command, "audit mined/tasks --json"),
+    ("ls", ls_command, "ls"),
+    ("prune", prune_command, "prune --budget 5"),
+):
+    images_app.command(_name, epilog=f"Example: envfarm images {_example}")(_verb)

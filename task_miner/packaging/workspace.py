@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envfarm.formats.git_pack import GitObject, build_index, build_pack
 from task_miner.packaging.archive import ArchiveEntry
-from task_miner.packaging.git_pack import GitObject, build_index, build_pack
 from task_miner.sources.git_command import ObjectReader, read_tree, run_git
 
 HISTORY_STEPS = (100, 30, 10, 3, 0)

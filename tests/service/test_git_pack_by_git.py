@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from envfarm.formats.git_pack import GitObject, build_index, build_pack
 from task_miner.packaging.archive import ArchiveEntry, write_archive
-from task_miner.packaging.git_pack import GitObject, build_index, build_pack
 
 
 def git(folder: Path, *args: str, stdin: bytes = b"") -> bytes:

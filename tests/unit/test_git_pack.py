@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_miner.packaging.git_pack import GitObject, build_index, build_pack, deflate_stored
+from envfarm.formats.git_pack import GitObject, build_index, build_pack, deflate_stored
 
 
 @given(st.binary(max_size=200_000))

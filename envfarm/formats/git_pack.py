@@ -1,8 +1,9 @@
 """Writes git's pack, pack index and staging index byte by byte. PURE.
 
 Why not `git pack-objects`: its bytes depend on git's version, on zlib's, on the threads it used and on the deltas that
-the source happened to hold. Here every object is stored whole in uncompressed deflate blocks; the archive around the
-pack is compressed as one stream, which finds what deltas would have found.
+the source happened to hold. Here every object is stored in uncompressed deflate blocks, whole: the archive around the
+pack is compressed as one stream, which finds what deltas would have found. Where nothing compresses what is around the
+pack, as in a container engine's layers, the caller gives deltas.
 
 Formats: gitformat-pack(5) and gitformat-index(5), pack version 2, pack index version 2, index version 2.
 """
@@ -14,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
+_KINDS = {number: kind for kind, number in _TYPES.items()}
+_OFFSET_DELTA = 6
 _STORED_BLOCK = 0xFFFF
 _INDEX_MAGIC = b"\xfftOc"
 _LARGE_OFFSET = 0x80000000
+_SHA1_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,14 @@ class GitObject:
 
     oid: str
     kind: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """How an object is told by another one: that one's id, and a delta as git has it."""
+
+    base: str
     content: bytes = field(repr=False)
 
 
@@ -39,8 +51,59 @@ def deflate_stored(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _object_header(kind: str, size: int) -> bytes:
-    byte = (_TYPES[kind] << 4) | (size & 0x0F)
+def read_whole_pack(pack: bytes) -> list[GitObject]:
+    """Return the objects of a pack that holds all of them whole, in its order.
+
+    Raises:
+        ValueError: It is no such pack, or is damaged.
+    """
+    magic, version, count = struct.unpack_from(">4sII", pack) if len(pack) >= 12 + _SHA1_BYTES else (b"", 0, 0)
+    if (magic, version) != (b"PACK", 2) or hashlib.sha1(pack[:-_SHA1_BYTES]).digest() != pack[-_SHA1_BYTES:]:  # noqa: S324 -- the format's
+        message = "it is no pack of version 2, or it is damaged"
+        raise ValueError(message)
+    objects, position = [], 12
+    for _ in range(count):
+        number, size, position = _read_header(pack, position)
+        inflate = zlib.decompressobj()
+        try:
+            packed = pack[position : position + size + size // 1024 + 64]  # no zlib needs more for what it stores
+            content = inflate.decompress(packed, size + 1)
+        except zlib.error as error:
+            message = f"the pack is damaged: {error}"
+            raise ValueError(message) from error
+        if number not in _KINDS or len(content) != size or not inflate.eof:
+            message = "the pack holds an object that is not whole"
+            raise ValueError(message)
+        position += len(packed) - len(inflate.unused_data)
+        kind = _KINDS[number]
+        oid = hashlib.sha1(f"{kind} {size}".encode() + b"\0" + content).hexdigest()  # noqa: S324 -- the format's
+        objects.append(GitObject(oid, kind, content))
+    return objects
+
+
+def _read_header(pack: bytes, position: int) -> tuple[int, int, int]:
+    """Return type, size and the place behind the header."""
+    byte = pack[position]
+    number, size, shift = byte >> 4 & 7, byte & 0x0F, 4
+    position += 1
+    while byte & 0x80:
+        byte = pack[position]
+        size |= (byte & 0x7F) << shift
+        shift, position = shift + 7, position + 1
+    return number, size, position
+
+
+def _distance(distance: int) -> bytes:
+    """Return how far back in the pack a delta's base starts, as git writes it."""
+    digits = [distance & 0x7F]
+    while distance := distance >> 7:
+        distance -= 1
+        digits.append(0x80 | distance & 0x7F)
+    return bytes(reversed(digits))
+
+
+def _object_header(kind: int, size: int) -> bytes:
+    byte = (kind << 4) | (size & 0x0F)
     size >>= 4
     header = bytearray()
     while size:
@@ -63,11 +126,15 @@ def _large_offsets(offsets: Sequence[int]) -> tuple[bytes, bytes]:
     return b"".join(small), b"".join(large)
 
 
-def build_pack(objects: Sequence[GitObject]) -> tuple[str, bytes, bytes]:
+def build_pack(objects: Sequence[GitObject], deltas: Mapping[str, Delta] | None = None) -> tuple[str, bytes, bytes]:
     """Return the pack's name (40 hex digits), the pack and its index, for objects in the order given.
 
+    Args:
+        objects: All of them.
+        deltas: How some of them are told, by id; each one's base stands before it in `objects`.
+
     Raises:
-        ValueError: An object is listed twice or has an unknown type.
+        ValueError: An object is listed twice, has an unknown type, or stands before its delta's base.
     """
     ordered = sorted(objects, key=lambda item: item.oid)
     if len({item.oid for item in ordered}) != len(ordered):
@@ -81,7 +148,7 @@ def build_pack(objects: Sequence[GitObject]) -> tuple[str, bytes, bytes]:
         if item.kind not in _TYPES:
             message = f"unknown object type {item.kind!r}"
             raise ValueError(message)
-        entry = _object_header(item.kind, len(item.content)) + deflate_stored(item.content)
+        entry = _entry(item, (deltas or {}).get(item.oid), offsets, position)
         offsets[item.oid], checks[item.oid] = position, zlib.crc32(entry)
         parts.append(entry)
         position += len(entry)
@@ -111,6 +178,16 @@ def build_pack(objects: Sequence[GitObject]) -> tuple[str, bytes, bytes]:
     index += hashlib.sha1(index).digest()  # noqa: S324 -- the index format asks for SHA-1
     name = hashlib.sha1(b"".join(ids)).hexdigest()  # noqa: S324 -- git names packs by their sorted ids
     return name, body + trailer, index
+
+
+def _entry(item: GitObject, delta: Delta | None, offsets: Mapping[str, int], position: int) -> bytes:
+    if delta is None:
+        return _object_header(_TYPES[item.kind], len(item.content)) + deflate_stored(item.content)
+    if delta.base not in offsets:
+        message = f"the delta of {item.oid} stands before its base"
+        raise ValueError(message)
+    head = _object_header(_OFFSET_DELTA, len(delta.content)) + _distance(position - offsets[delta.base])
+    return head + deflate_stored(delta.content)
 
 
 def build_index(entries: Mapping[bytes, tuple[int, str]]) -> bytes:
