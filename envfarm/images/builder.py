@@ -1,6 +1,6 @@
 """build_task_image(): a task becomes an image of a container engine, the same bit for bit whenever it is made.
 
-The archive is written here and loaded, with no build step of the engine (docs/decisions/0022). Layers that the engine
+The archive is written here and loaded, with no build step of the engine (docs/decisions/0023). Layers that the engine
 has are not sent again. Whatever is killed on the way leaves whole layers or none, and the next build goes on from them.
 """
 
