@@ -231,6 +231,22 @@ class Frame:
         return bool(self.flags & TAGGED) and compare_digest(self.tag, digest(key, self.covered, "sha256"))
 
 
+def frame_parts(
+    kind: int,
+    fields: bytes = b"",
+    bulk: bytes = b"",
+    *,
+    request: int = 0,
+    status: int = 0,
+    key: bytes | None = None,
+    counter: int = 0,
+) -> tuple[bytes, bytes, bytes]:
+    """Return a frame, tagged where there is a key, as header with fields, bulk, and tag: bulk is not copied."""
+    size = HEADER_SIZE + len(fields) + len(bulk) + (0 if key is None else TAG_SIZE)
+    covered = _HEADER.pack(size, kind, 0 if key is None else TAGGED, status, request, len(fields), counter) + fields
+    return covered, bulk, b"" if key is None else digest(key, covered, "sha256")
+
+
 def encode_frame(
     kind: int,
     fields: bytes = b"",
@@ -241,10 +257,8 @@ def encode_frame(
     key: bytes | None = None,
     counter: int = 0,
 ) -> bytes:
-    """Return a frame, tagged where there is a key."""
-    size = HEADER_SIZE + len(fields) + len(bulk) + (0 if key is None else TAG_SIZE)
-    covered = _HEADER.pack(size, kind, 0 if key is None else TAGGED, status, request, len(fields), counter) + fields
-    return covered + bulk + (b"" if key is None else digest(key, covered, "sha256"))
+    """Return a frame in one piece; see `frame_parts`."""
+    return b"".join(frame_parts(kind, fields, bulk, request=request, status=status, key=key, counter=counter))
 
 
 class FrameReader:

@@ -28,10 +28,12 @@ from envfarm.sandbox.client.frames import (
     derive_keys,
     encode_fields,
     encode_frame,
+    frame_parts,
 )
 
 _CHUNK_BYTES = 1 << 18
 _BATCH_BYTES = 1 << 20
+_COPIED_BYTES = 1 << 15
 
 
 class LinkCutError(Exception):
@@ -106,20 +108,28 @@ class Link:
             await self._queued.wait()
             self._queued = anyio.Event()
             while self._queue:
-                await _send(self._stream, self._take_batch())
+                for piece in self._take_batch():
+                    await _send(self._stream, piece)
 
-    def _take_batch(self) -> bytes:
-        parts: list[bytes] = []
+    def _take_batch(self) -> list[bytes]:
+        """Return what is sent next, in pieces: small frames together, large content by itself and as it is."""
+        pieces: list[bytes] = []
+        small: list[bytes] = []
         size = taken = 0
         for request, kind, fields, bulk in self._queue:
             if size >= _BATCH_BYTES:
                 break
-            parts.append(encode_frame(kind, fields, bulk, request=request, key=self._keys.to_agent, counter=self._sent))
+            head, _, tag = frame_parts(kind, fields, bulk, request=request, key=self._keys.to_agent, counter=self._sent)
+            if len(bulk) < _COPIED_BYTES:
+                small += (head, bulk, tag)
+            else:
+                pieces += (b"".join([*small, head]), bulk)
+                small = [tag]
             self._sent += 1
-            size += len(parts[-1])
+            size += len(head) + len(bulk)
             taken += 1
         del self._queue[:taken]
-        return b"".join(parts)
+        return [*pieces, b"".join(small)]
 
     async def receive(self, take: Callable[[Frame], None], *, silence_seconds: float) -> None:
         """Give every reply to `take`, for ever.

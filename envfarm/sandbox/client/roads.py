@@ -23,6 +23,59 @@ class Road(Protocol):
         ...
 
 
+class SocketStream(ByteStream):
+    """A connected socket that does not block, as a stream; one reader and one writer at a time."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        """Take the socket, which is closed with the stream."""
+        connected.setblocking(False)  # noqa: FBT003 -- positional only
+        self.socket = connected
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            anyio.EndOfStream: The other side has closed.
+            anyio.BrokenResourceError: The connection is broken.
+            anyio.ClosedResourceError: The stream was closed meanwhile.
+        """
+        while True:
+            try:
+                data = self.socket.recv(max_bytes)
+            except BlockingIOError:
+                await anyio.wait_readable(self.socket)
+                continue
+            except OSError as error:
+                raise self._broken() from error
+            if not data:
+                raise anyio.EndOfStream
+            return data
+
+    async def send(self, item: bytes) -> None:
+        """Send all bytes; raises as `receive`."""
+        left = memoryview(item)
+        while left:
+            try:
+                left = left[self.socket.send(left) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self.socket)
+            except OSError as error:
+                raise self._broken() from error
+
+    def _broken(self) -> Exception:
+        return anyio.ClosedResourceError() if self.socket.fileno() < 0 else anyio.BrokenResourceError()
+
+    async def send_eof(self) -> None:
+        """Close the way to the other side."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        """Close the stream; who waits for it is told."""
+        if self.socket.fileno() >= 0:
+            anyio.notify_closing(self.socket)
+            self.socket.close()
+
+
 class UnixRoad:
     """A unix socket of this machine, in a folder that only its owner and the box see."""
 
@@ -32,7 +85,13 @@ class UnixRoad:
 
     async def connect(self) -> ByteStream:
         """Open a new stream; see `Road`."""
-        return await anyio.connect_unix(self._path)
+        stream = SocketStream(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            stream.socket.connect(str(self._path))  # at once, or an error: nothing of a unix socket waits
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
 
 
 class TcpRoad:
@@ -46,59 +105,6 @@ class TcpRoad:
     async def connect(self) -> ByteStream:
         """Open a new stream; see `Road`."""
         return await anyio.connect_tcp(self._host, self._port)
-
-
-class SocketStream(ByteStream):
-    """A connected socket that does not block, as a stream; one reader and one writer at a time."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        """Take the socket, which is closed with the stream."""
-        connected.setblocking(False)  # noqa: FBT003 -- positional only
-        self._socket = connected
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Return the next bytes.
-
-        Raises:
-            anyio.EndOfStream: The other side has closed.
-            anyio.BrokenResourceError: The connection is broken.
-            anyio.ClosedResourceError: The stream was closed meanwhile.
-        """
-        while True:
-            try:
-                data = self._socket.recv(max_bytes)
-            except BlockingIOError:
-                await anyio.wait_readable(self._socket)
-                continue
-            except OSError as error:
-                raise self._broken() from error
-            if not data:
-                raise anyio.EndOfStream
-            return data
-
-    async def send(self, item: bytes) -> None:
-        """Send all bytes; raises as `receive`."""
-        left = memoryview(item)
-        while left:
-            try:
-                left = left[self._socket.send(left) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._socket)
-            except OSError as error:
-                raise self._broken() from error
-
-    def _broken(self) -> Exception:
-        return anyio.ClosedResourceError() if self._socket.fileno() < 0 else anyio.BrokenResourceError()
-
-    async def send_eof(self) -> None:
-        """Close the way to the other side."""
-        self._socket.shutdown(socket.SHUT_WR)
-
-    async def aclose(self) -> None:
-        """Close the stream; who waits for it is told."""
-        if self._socket.fileno() >= 0:
-            anyio.notify_closing(self._socket)
-            self._socket.close()
 
 
 class SingleRoad:
