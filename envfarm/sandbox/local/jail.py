@@ -17,7 +17,7 @@ from envfarm.sandbox.allowlist.way_out import VARIABLES, open_way_out
 from envfarm.sandbox.box_variables import base_variables
 from envfarm.sandbox.client.connection import AgentClient, open_agent
 from envfarm.sandbox.client.link import Claim
-from envfarm.sandbox.client.roads import SingleRoad, SocketStream
+from envfarm.sandbox.client.roads import SingleRoad, SocketStream, widen
 from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Network
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups
@@ -81,6 +81,7 @@ class JailMaker:
         )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         wire, agents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        widen(agents_end)
         ours.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
         with ours, wire:
             try:

@@ -15,7 +15,7 @@
 #include "connection.h"
 #include "text.h"
 
-enum { BACKLOG = 64, SILENCE_MS = 60000 };
+enum { BACKLOG = 64, SILENCE_MS = 60000, ROOM = 1 << 22 };
 
 static struct watch listener = {.fd = -1};
 static struct sockaddr_un local;
@@ -35,6 +35,8 @@ static void on_connection(struct watch *watch, uint32_t events) {
         set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
         set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, SILENCE_MS);
     }
+    if (!is_tcp)
+        set(fd, SOL_SOCKET, SO_SNDBUF, ROOM); /* as far as the kernel lets us; TCP finds its own */
     int out = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (out < 0)
         close(fd);

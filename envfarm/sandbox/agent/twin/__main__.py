@@ -21,6 +21,7 @@ from table import Table
 ENDED, BAD_USAGE, CANNOT_LISTEN, LEASE_EXPIRED, UNCLAIMED, TERMINATED, CUT = 0, 2, 3, 10, 11, 12, 13
 USAGE = "usage: envfarm-agent (--unix PATH | --tcp ADDRESS:PORT | --stdio) [--unclaimed-seconds N], or --relay PATH"
 LAST_WORDS_MS, END_PATIENCE_MS = 2000, 8000
+ROOM = 1 << 22
 READABLE = 1
 
 
@@ -98,6 +99,8 @@ class Agent:
         """Take a new connection."""
         try:
             stream, _ = self.listener.accept()
+            if stream.family == socket.AF_UNIX:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)  # as far as the kernel lets us
         except OSError:
             return
         with stream:
