@@ -13,8 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from envfarm.errors import BoundaryError
-from envfarm.sandbox.client.sandbox import AgentSandbox
+from envfarm.errors import BoundaryError, UserError
 
 
 class Order(Protocol):
@@ -31,10 +30,20 @@ class Order(Protocol):
         ...
 
 
+class Box(Protocol):
+    """What is given."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is gone for good."""
+        ...
+
+
 AnyOrder = TypeVar("AnyOrder", bound=Order)
+AnyBox = TypeVar("AnyBox", bound=Box)
 
 
-class _Held(Generic[AnyOrder]):
+class _Held(Generic[AnyOrder, AnyBox]):
     """A box in the hands of its task."""
 
     def __init__(self, order: AnyOrder) -> None:
@@ -43,48 +52,49 @@ class _Held(Generic[AnyOrder]):
         self.unwanted = anyio.CancelScope()
         self.done = anyio.Event()
         self.gone = anyio.Event()
-        self.sandbox: AgentSandbox | None = None
+        self.box: AnyBox | None = None
         self.error: BaseException | None = None
 
     @property
     def is_alive(self) -> bool:
-        return self.sandbox is not None and not self.sandbox.client.lost.is_set() and not self.gone.is_set()
+        return self.box is not None and not self.box.is_lost and not self.gone.is_set()
 
 
-class WarmPool(Generic[AnyOrder]):
+class WarmPool(Generic[AnyOrder, AnyBox]):
     """Gives boxes; see the module."""
 
     def __init__(
-        self, group: TaskGroup, open_box: Callable[[AnyOrder], AbstractAsyncContextManager[AgentSandbox]], size: int
+        self, group: TaskGroup, open_box: Callable[[AnyOrder], AbstractAsyncContextManager[AnyBox]], size: int
     ) -> None:
         """Take the task group that holds all boxes, what makes one, and how many stand ready in all."""
         self._group = group
         self._open = open_box
         self._size = size
-        self._ready: OrderedDict[str, deque[_Held[AnyOrder]]] = OrderedDict()
+        self._ready: OrderedDict[str, deque[_Held[AnyOrder, AnyBox]]] = OrderedDict()
 
     @asynccontextmanager
-    async def lease(self, order: AnyOrder) -> AsyncIterator[AgentSandbox]:
+    async def lease(self, order: AnyOrder) -> AsyncIterator[AnyBox]:
         """Give a box for the length of the block; nothing runs in it any more when the block is left.
 
         Raises:
             SandboxStartError: None could be made.
+            UserError: This machine lacks what one needs.
         """
         if not self._size:
-            async with self._open(order) as sandbox:
-                yield sandbox
+            async with self._open(order) as box:
+                yield box
             return
         held = self._take(order) or self._start(order)
         try:
-            self._refill(order)
+            self.refill(order)
             await held.made.wait()
             if held.error is not None:
                 raise held.error
-            assert held.sandbox is not None  # noqa: S101 -- made without an error
-            yield held.sandbox
+            assert held.box is not None  # noqa: S101 -- made without an error
+            yield held.box
         finally:
             held.done.set()
-            if held.sandbox is None:
+            if held.box is None:
                 held.unwanted.cancel()
             with anyio.CancelScope(shield=True):
                 await held.gone.wait()
@@ -96,7 +106,7 @@ class WarmPool(Generic[AnyOrder]):
             SandboxStartError: One could not be made.
         """
         self._size = max(self._size, count)
-        self._refill(order, count)
+        self.refill(order, count)
         for held in list(self._ready.get(order.key, ())):
             await held.made.wait()
             if held.error is not None:
@@ -112,7 +122,7 @@ class WarmPool(Generic[AnyOrder]):
             for held in ending:
                 await held.gone.wait()
 
-    def _take(self, order: AnyOrder) -> _Held[AnyOrder] | None:
+    def _take(self, order: AnyOrder) -> _Held[AnyOrder, AnyBox] | None:
         boxes = self._ready.get(order.key)
         while boxes:
             held = boxes.popleft()
@@ -121,7 +131,8 @@ class WarmPool(Generic[AnyOrder]):
             _dismiss(held)
         return None
 
-    def _refill(self, order: AnyOrder, count: int | None = None) -> None:
+    def refill(self, order: AnyOrder, count: int | None = None) -> None:
+        """Have boxes stand ready for a request, soon: as many as there may be, or `count`."""
         wanted = self._size if count is None else count
         if not wanted or not order.may_stand_ready:
             return
@@ -136,25 +147,25 @@ class WarmPool(Generic[AnyOrder]):
             if not oldest:
                 self._ready.popitem(last=False)
 
-    def _start(self, order: AnyOrder) -> _Held[AnyOrder]:
-        held = _Held(order)
+    def _start(self, order: AnyOrder) -> _Held[AnyOrder, AnyBox]:
+        held = _Held[AnyOrder, AnyBox](order)
         self._group.start_soon(self._hold, held)
         return held
 
-    async def _hold(self, held: _Held[AnyOrder]) -> None:
+    async def _hold(self, held: _Held[AnyOrder, AnyBox]) -> None:
         try:
             with held.unwanted:
-                async with self._open(held.order) as sandbox:
-                    held.sandbox = sandbox
+                async with self._open(held.order) as box:
+                    held.box = box
                     held.made.set()
                     await held.done.wait()
-        except BoundaryError as error:
+        except (BoundaryError, UserError) as error:
             held.error = error
         finally:
             held.made.set()
             held.gone.set()
 
 
-def _dismiss(held: _Held[AnyOrder]) -> None:
+def _dismiss(held: _Held[AnyOrder, AnyBox]) -> None:
     held.done.set()
     held.unwanted.cancel()

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from envfarm.records.image import Image
 from envfarm.sandbox.conformance_material import TEMPORARY
 from envfarm.sandbox.contract import WORKSPACE, ExecResult, LeaseRequest, Sandbox, SandboxProvider
 from envfarm.sandbox.local.cgroups import find_control_groups, make_control_groups
+from envfarm.sandbox.local.lease import LocalSandbox
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, GROUP_PREFIX
 from envfarm.sandbox.local.provider import open_local_provider
 from envfarm.sandbox.owner_mark import owner_mark
@@ -187,7 +188,7 @@ def dead_process() -> int:
 
 
 def may_make_groups() -> bool:
-    groups = make_control_groups(f"{GROUP_PREFIX}{owner_mark()}tried", memory_bytes=1 << 30, process_count=10)
+    groups = make_control_groups(f"{GROUP_PREFIX}{owner_mark()}tried")
     groups.remove()
     return bool(groups.folders)
 
@@ -195,7 +196,7 @@ def may_make_groups() -> bool:
 def test_two_seconds_after_the_driver_was_killed_nothing_of_it_is_left(tmp_path: Path) -> None:
     with running_driver(tmp_path, boxes=3) as driver:
         assert eventually(lambda: len(sleepers(driver.token)) == 6)
-        assert eventually(lambda: len(driver.helpers()) == 5)  # the keeper, three holders, and a spare one
+        assert eventually(lambda: len(driver.helpers()) == 6)  # the keeper, three holders, a jail's and a spare one
         assert len(driver.folders()) == 1
         assert mounts_below(tmp_path)
         assert bool(driver.groups()) == may_make_groups()
@@ -247,8 +248,7 @@ def test_what_may_belong_to_a_living_driver_is_left_alone(tmp_path: Path) -> Non
         assert eventually(lambda: len(sleepers(driver.token)) == 2)
         before = (set(sleepers(driver.token)), driver.folders(), driver.groups())
         groups = [
-            make_control_groups(f"{GROUP_PREFIX}{mark}", memory_bytes=1 << 30, process_count=10)
-            for mark in (elsewhere, machine, f"{namespace}-{dead}-x")
+            make_control_groups(f"{GROUP_PREFIX}{mark}") for mark in (elsewhere, machine, f"{namespace}-{dead}-x")
         ]
         try:
             open_and_close(tmp_path)
@@ -265,7 +265,7 @@ def test_a_process_left_in_a_dead_drivers_group_is_ended(tmp_path: Path) -> None
     if not may_make_groups():
         pytest.skip("this user may make no control groups: run as root, or in a scope with Delegate=yes")
     mark = f"{GROUP_PREFIX}{owner_mark().split('-')[0]}-{dead_process()}-x"
-    groups = make_control_groups(mark, memory_bytes=1 << 30, process_count=10)
+    groups = make_control_groups(mark)
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             for file in groups.join_files():
@@ -289,8 +289,10 @@ def test_a_killed_holder_costs_its_own_lease_only() -> None:
 
     async def check() -> None:
         async with open_local_provider({}) as provider, provider.lease(REQUEST) as other:
-            with_other = own_groups()
             async with provider.lease(REQUEST) as victim, anyio.create_task_group() as group:
+                assert isinstance(victim, LocalSandbox)
+                groups = victim.groups.folders
+                assert set(groups) <= own_groups()
                 group.start_soon(run, victim, "victim", "sleep", token)
                 group.start_soon(run, other, "other", "sh", "-c", "echo kept > file; sleep 1; cat file")
                 await until(lambda: bool(sleepers(token)))
@@ -298,7 +300,7 @@ def test_a_killed_holder_costs_its_own_lease_only() -> None:
             with pytest.raises(SandboxLostError):
                 await victim.exec(["true"], timeout_seconds=60)
             assert not processes_with(token)
-            assert own_groups() == with_other
+            assert own_groups().isdisjoint(groups)
             async with provider.lease(REQUEST) as fresh:
                 await run(fresh, "fresh", "echo", "again")
             await run(other, "later", "cat", "file")
@@ -336,12 +338,15 @@ def test_commands_that_are_just_starting_die_with_their_holder() -> None:
     assert eventually(lambda: not any(processes_with(token) for token in tokens), GONE_SECONDS)
 
 
-def test_a_lease_after_the_keeper_was_killed_is_an_error_at_once() -> None:
+def test_leases_after_the_keeper_was_killed_are_errors_at_once_but_for_the_jail_that_stood_ready() -> None:
     async def check() -> None:
         async with open_local_provider({}) as provider, provider.lease(REQUEST) as sandbox:
             (keeper,) = [pid for pid in keepers_and_holders("") if parent_of(pid) == os.getpid()]
             os.kill(keeper, signal.SIGKILL)
             with anyio.fail_after(GONE_SECONDS):
+                with suppress(SandboxStartError):
+                    async with provider.lease(REQUEST) as last:
+                        assert (await last.exec(["echo", "last"], timeout_seconds=60)).stdout == b"last\n"
                 for _ in range(2):
                     with pytest.raises(SandboxStartError):
                         async with provider.lease(REQUEST):

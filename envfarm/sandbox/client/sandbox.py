@@ -57,6 +57,11 @@ class AgentSandbox:
         identity = settings.identity
         self._acting = None if identity is None else files.Acting(uid=identity.uid, gid=identity.gid)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the box is gone for good."""
+        return self.client.lost.is_set()
+
     async def exec(
         self,
         argv: Sequence[str],

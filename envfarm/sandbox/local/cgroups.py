@@ -36,6 +36,16 @@ class ControlGroups:
         single = all((folder / "tasks").is_file() for folder in self.folders)
         return [str(folder / ("tasks" if single else "cgroup.procs")) for folder in self.folders]
 
+    def bound(self, *, memory_bytes: int, process_count: int) -> None:
+        """Bound what all processes of the groups use together."""
+        single = {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
+        _write_bounds(self.memory, {"memory.max": memory_bytes, "memory.swap.max": 0} if self._is_unified else single)
+        _write_bounds(self.pids, {"pids.max": process_count})
+
+    @property
+    def _is_unified(self) -> bool:
+        return self.memory is not None and (self.memory / "cgroup.controllers").is_file()
+
     def remove(self) -> bool:
         """Remove what is left of the groups, mostly nothing since their holder has done it; see `remove_group`."""
         gone = [remove_group(folder) for folder in self.folders]
@@ -53,23 +63,19 @@ class ControlGroups:
         return 0
 
 
-def make_control_groups(name: str, *, memory_bytes: int, process_count: int) -> ControlGroups:
-    """Return new groups with these bounds; empty ones where this user may not make any."""
+def make_control_groups(name: str) -> ControlGroups:
+    """Return new groups, still without bounds; empty ones where this user may not make any."""
     if (_ROOT / "cgroup.controllers").is_file():
-        return _make_unified(name, memory_bytes, process_count)
-    memory = _make(
-        _ROOT / "memory" / name, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
-    )
-    pids = _make(_ROOT / "pids" / name, {"pids.max": process_count + 1})  # bubblewrap itself joins as well
+        return _make_unified(name)
+    memory, pids = _make(_ROOT / "memory" / name), _make(_ROOT / "pids" / name)
     return ControlGroups(tuple(folder for folder in (memory, pids) if folder is not None), memory, pids)
 
 
-def _make_unified(name: str, memory_bytes: int, process_count: int) -> ControlGroups:
+def _make_unified(name: str) -> ControlGroups:
     parent = _own_unified_group()
     with contextlib.suppress(OSError):
         (parent / "cgroup.subtree_control").write_text("+memory +pids")
-    bounds = {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": process_count}
-    folder = _make(parent / name, bounds)
+    folder = _make(parent / name)
     if folder is None:
         return ControlGroups()
     enabled = (folder / "cgroup.controllers").read_text().split()
@@ -115,12 +121,17 @@ def _own_unified_group() -> Path:
     return _ROOT
 
 
-def _make(folder: Path, bounds: dict[str, int]) -> Path | None:
+def _make(folder: Path) -> Path | None:
     try:
         folder.mkdir()
     except OSError:
         return None
-    for file, value in bounds.items():
-        with contextlib.suppress(OSError):  # memsw and swap are missing where the kernel counts no swap
-            (folder / file).write_text(str(value))
     return folder
+
+
+def _write_bounds(folder: Path | None, bounds: dict[str, int]) -> None:
+    if folder is None:
+        return
+    for file, value in bounds.items():
+        with contextlib.suppress(OSError):  # those of the other version are missing, memsw and swap on some kernels
+            (folder / file).write_text(str(value))

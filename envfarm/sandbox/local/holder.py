@@ -3,11 +3,12 @@
 Standard library only; started by path with ``python -I -S``, so it may import nothing of envfarm. Single-threaded,
 since a process with threads cannot make a user namespace.
 
-A spare holder stands ready in namespaces of its own, so that a lease waits for a message and not for the kernel.
+A spare holder stands ready in namespaces of its own, so that a jail waits for a message and not for the kernel.
 
 A jail is one bubblewrap whose first process is the agent; the driver speaks with that through a socket of its own and
-with the holder about beginning and end only. bubblewrap is spawned (not forked: that costs a millisecond), and it
-waits on a pipe until the process that will become the agent has its control groups.
+with the holder about beginning, folders and end. bubblewrap is spawned (not forked: that costs a millisecond), and it
+waits on a pipe until the process that will become the agent has its control groups. It is not known then what the
+lease will ask for: its folders are mounted when they are named (see `box_mounts`).
 
 Ownership: a holder owns a mount namespace with one tmpfs (all that the lease writes) and overlays on it, namespaces of
 host name, IPC and (unless the lease has the network) network, and is the first process of a process namespace. The
@@ -19,17 +20,17 @@ whose bubblewrap is still setting itself up would outlive a holder that is kille
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
 import time
+
+from box_mounts import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SLAVE, BoxMounts, check, libc, mount
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -39,20 +40,11 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 HOST_NAME = "envfarm"
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_REC, MS_SLAVE = 2, 4, 8, 0x20, 0x4000, 1 << 19
 MNT_DETACH = 2
 MAXIMUM_MESSAGE = 1 << 20
 MAXIMUM_DESCRIPTORS = 8
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM}
 UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def check(result, what):
-    """Raise OSError where a call of the C library failed."""
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def receive(channel):
@@ -61,12 +53,6 @@ def receive(channel):
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 -- positional only
     return data, descriptors
-
-
-def mount(source, target, kind, flags, options):
-    """Call mount(2)."""
-    arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    check(libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(options) if options else None), f"mount {target}")
 
 
 def enter_namespaces(networked):
@@ -95,40 +81,6 @@ def raise_loopback():
         request = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sh22x", b"lo", 0))
         (flags,) = struct.unpack_from("h", request, 16)
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | IFF_UP))
-
-
-def open_box(box):
-    """Mount the tmpfs that all writes go to, still without its bounds."""
-    mount("envfarm", box, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
-    for name, mode in (("tmp", 0o1777), ("shm", 0o1777), ("home", 0o700), ("empty", 0o755)):
-        os.mkdir(f"{box}/{name}")
-        os.chmod(f"{box}/{name}", mode)
-
-
-def build_box(spec):
-    """Bound and fill the box, and return which folders were copied because overlays are refused here."""
-    box = spec["box"]
-    bounds = f"size={spec['disk_bytes']},nr_inodes={spec['inodes']}"
-    mount("envfarm", box, "tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV, bounds)
-    copied = []
-    for number, source in enumerate(spec["copy_on_write"]):
-        merged, upper, work = (f"{box}/{part}{number}" for part in ("merged", "upper", "work"))
-        for folder in (merged, upper, work):
-            os.mkdir(folder, 0o755)
-        try:
-            overlay(source, upper, work, merged)
-        except OSError:
-            os.rmdir(merged)
-            shutil.copytree(source, merged, symlinks=True)
-            copied.append(source)
-    return copied
-
-
-def overlay(lower, upper, work, merged):
-    """Mount an overlay that writes to `upper`."""
-    escaped = lower.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-    options = f"lowerdir={escaped},upperdir={upper},workdir={work},userxattr"
-    mount("overlay", merged, "overlay", MS_NOSUID | MS_NODEV, options)
 
 
 class Jail:
@@ -227,13 +179,14 @@ class Jail:
 class Holder:
     """One lease."""
 
-    def __init__(self, channel, jail):
-        """Take the socket to the driver, and the jail, which runs."""
+    def __init__(self, channel, jail, mounts):
+        """Take the socket to the driver, the jail, which runs, and what it sees."""
         self.channel = channel
         self.jail = jail
+        self.mounts = mounts
 
     def serve(self):
-        """Wait until the driver's end of the channel is closed, or the jail has ended."""
+        """Do what the driver asks, until its end of the channel is closed or the jail has ended."""
         poll = select.poll()
         ended = os.pidfd_open(self.jail.outer)
         for descriptor in (self.channel.fileno(), self.jail.status, ended):
@@ -242,13 +195,27 @@ class Holder:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self.jail.status in ready and not self.jail.hear():
                 poll.unregister(self.jail.status)
-            if self.channel.fileno() in ready and not receive(self.channel)[0]:
-                return
+            if self.channel.fileno() in ready:
+                data, _ = receive(self.channel)
+                if not data:
+                    return
+                self.fill(json.loads(data))
             if ended in ready:
                 _, status = os.waitpid(self.jail.outer, 0)
                 self.jail.outer = None
                 tell(self.channel, {"ended": self.jail.reason(status)})
                 return
+
+    def fill(self, wish):
+        """Bound the box and let the jail see the lease's folders."""
+        try:
+            self.mounts.bound(wish["disk_bytes"], wish["inodes"])
+            for source, target, access in wish["folders"]:
+                self.mounts.show(source, target, access)
+        except OSError as error:
+            tell(self.channel, {"error": str(error)})
+        else:
+            tell(self.channel, {"filled": True})
 
     def end(self, spec):
         """Kill what runs, wait for it, and remove the lease's groups."""
@@ -293,7 +260,7 @@ def remove_cgroup(folder):
 def run_holder(handover, box, *, networked):
     """Be a holder, from the namespaces to the end of the one lease that is handed over; never returns."""
     code = 1
-    channel = failure = None
+    channel = failure = mounts = None
     forbidden = True
     spec = {"cgroups": ()}
     try:
@@ -301,7 +268,7 @@ def run_holder(handover, box, *, networked):
         try:
             enter_namespaces(networked)
             forbidden = False
-            open_box(box)
+            mounts = BoxMounts(box)
         except OSError as error:
             forbidden = forbidden and error.errno not in SHORTAGES
             failure = error
@@ -313,11 +280,14 @@ def run_holder(handover, box, *, networked):
         spec = json.loads(data)
         if failure is not None:
             raise failure
-        copied = build_box(spec)
-        holder = Holder(channel, Jail(spec))
+        if spec["disk_bytes"]:
+            mounts.bound(spec["disk_bytes"], spec["inodes"])
+        for source in spec["copy_on_write"]:
+            mounts.copy(source)
+        holder = Holder(channel, Jail(spec), mounts)
         try:
             holder.jail.spawn(descriptors[1])
-            tell(channel, {"ready": True, "copied": copied})
+            tell(channel, {"ready": True})
             holder.serve()
         finally:
             holder.end(spec)

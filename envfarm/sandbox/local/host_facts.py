@@ -1,11 +1,44 @@
 """Finds what the jail needs of this machine: bubblewrap, and the parts of the system that a command may see."""
 
+import ctypes
+import errno
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from envfarm.errors import MissingToolError
 from envfarm.sandbox.agent.programs import agent_program
-from envfarm.sandbox.local.jail_command import IDENTITY, HostFacts
+
+AGENT = "/.envfarm/agent"
+"""Where the agent lies inside; it is the first process there."""
+IDENTITY = "1000"
+"""User and group id inside; outside they are the driver's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What the jail shows of the host.
+
+    Attributes:
+        bubblewrap: Path of the program.
+        agent: Path of the agent.
+        system: (source, target) of read-only folders and files that every command sees.
+        etc: A folder with what programs need of /etc.
+        etc_with_network: The same, with places for `network`.
+        links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
+        network: (source, target) that are seen with the network only.
+        shows_later: Whether folders can be mounted in a jail that runs; false before Linux 5.12.
+    """
+
+    bubblewrap: str
+    agent: str
+    system: tuple[tuple[str, str], ...]
+    etc: str
+    etc_with_network: str
+    links: tuple[tuple[str, str], ...]
+    network: tuple[tuple[str, str], ...]
+    shows_later: bool = True
+
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _ETC = (
@@ -20,6 +53,7 @@ _ETC = (
     "/etc/services",
 )
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/gai.conf", "/etc/host.conf")
+_MOUNT_SETATTR = 442
 _MENDING = "install it, for instance with: apt-get install bubblewrap"
 
 
@@ -71,7 +105,15 @@ def read_host_facts(folder: Path) -> HostFacts:
         etc_with_network=str(with_network),
         links=tuple(links),
         network=tuple((str(source), name) for source, name in network),
+        shows_later=_has_mount_setattr(),
     )
+
+
+def _has_mount_setattr() -> bool:
+    """Say whether the kernel can change the flags of mounts that are nowhere yet: it calls no attributes invalid."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.syscall(_MOUNT_SETATTR, -1, b"", 0, None, ctypes.c_size_t(0))
+    return bool(result < 0 and ctypes.get_errno() == errno.EINVAL)
 
 
 def _make_etc(folder: Path) -> None:

@@ -10,81 +10,39 @@ shared, its loopback included; /usr and the interpreter are the host's, readable
 each other's processes.
 """
 
-from dataclasses import dataclass
-
-from envfarm.records.image import Folder, FolderAccess
-from envfarm.sandbox.box_variables import PROXY_FOLDER
-from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Network
-
-AGENT = "/.envfarm/agent"
-"""Where the agent lies inside; it is the first process there."""
-IDENTITY = "1000"
-"""User and group id inside; outside they are the driver's own."""
+from envfarm.records.image import FolderAccess
+from envfarm.sandbox.contract import WORKSPACE
+from envfarm.sandbox.local.box_plan import BaseWish, copies_of
+from envfarm.sandbox.local.host_facts import AGENT, IDENTITY, HostFacts
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostFacts:
-    """What the jail shows of the host.
+def jail_arguments(facts: HostFacts, wish: BaseWish, box: str) -> tuple[str, ...]:
+    """Return the command line of a jail: what it is from its beginning.
 
-    Attributes:
-        bubblewrap: Path of the program.
-        agent: Path of the agent.
-        system: (source, target) of read-only folders and files that every command sees.
-        etc: A folder with what programs need of /etc.
-        etc_with_network: The same, with places for `network`.
-        links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
-        network: (source, target) that are seen with the network only.
+    Args:
+        facts: What it shows of this machine.
+        wish: What it is made from.
+        box: Where its holder keeps what the lease writes, in the holder's own mount namespace.
     """
-
-    bubblewrap: str
-    agent: str
-    system: tuple[tuple[str, str], ...]
-    etc: str
-    etc_with_network: str
-    links: tuple[tuple[str, str], ...]
-    network: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxPaths:
-    """Where a holder keeps what a lease writes, in the holder's own mount namespace."""
-
-    box: str
-    copies: tuple[str, ...]
-    """Sources of copy-on-write folders; number n lies at ``BOX/mergedN``."""
-    proxy: str | None = None
-    """Folder with the socket of an allowlist's proxy, where there is one."""
-
-    def of(self, folder: Folder) -> str:
-        """Return what is to be mounted for a folder of the request."""
-        if folder.access == FolderAccess.COPY_ON_WRITE:
-            return f"{self.box}/merged{self.copies.index(folder.source)}"
-        return folder.source
-
-
-def jail_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> tuple[str, ...]:
-    """Return the command line of a lease's jail."""
     words = [facts.bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-cgroup-try", "--disable-userns"]
     words += ["--uid", IDENTITY, "--gid", IDENTITY, "--die-with-parent", "--new-session"]
-    words += ["--cap-drop", "ALL", "--clearenv"]
+    words += ["--cap-drop", "ALL", "--clearenv", "--bind", f"{box}/root", "/"]
     for target, link in facts.links:
         words += ["--symlink", target, link]
     shown = [*facts.system, (facts.etc, "/etc")]
-    if request.network is Network.PUBLIC:
+    if wish.networked:
         shown = [*facts.system, (facts.etc_with_network, "/etc"), *facts.network]
     for source, target in shown:
         words += ["--ro-bind", source, target]
     words += ["--proc", "/proc", "--dev", "/dev"]
-    words += ["--bind", f"{paths.box}/tmp", "/tmp", "--bind", f"{paths.box}/shm", "/dev/shm"]  # noqa: S108 -- inside
-    words += ["--bind", f"{paths.box}/home", "/home/user"]
-    folders = request.image.folders + request.folders
-    if not any(folder.target == str(WORKSPACE) for folder in folders):
-        words += ["--bind", f"{paths.box}/empty", str(WORKSPACE)]
-    for folder in sorted(folders, key=lambda item: item.target.count("/")):
-        option = "--ro-bind" if folder.access == FolderAccess.READ_ONLY else "--bind"
-        words += [option, paths.of(folder), folder.target]
-    words += ["--ro-bind", facts.agent, AGENT]
-    if paths.proxy is not None:
-        words += ["--ro-bind", paths.proxy, PROXY_FOLDER]
-    words += ["--remount-ro", "/"]
+    words += ["--bind", f"{box}/tmp", "/tmp", "--bind", f"{box}/shm", "/dev/shm"]  # noqa: S108 -- inside
+    words += ["--bind", f"{box}/home", "/home/user"]
+    copies = copies_of(wish.folders)
+    for folder in wish.folders:
+        is_copied = folder.access == FolderAccess.COPY_ON_WRITE
+        source = f"{box}/merged{copies.index(folder.source)}" if is_copied else folder.source
+        words += ["--ro-bind" if folder.access == FolderAccess.READ_ONLY else "--bind", source, folder.target]
+    if not facts.shows_later and not any(folder.target == str(WORKSPACE) for folder in wish.folders):
+        words += ["--bind", f"{box}/empty", str(WORKSPACE)]
+    words += ["--ro-bind", facts.agent, AGENT, "--remount-ro", "/"]
     return (*words, "--as-pid-1", "--", AGENT, "--stdio")

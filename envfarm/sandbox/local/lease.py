@@ -32,6 +32,7 @@ class HolderChannel:
         self.ready = anyio.Event()
         self.gone = anyio.Event()
         """Set once the holder has ended, with all that it owned."""
+        self._filled = anyio.Event()
         self._said: dict[str, object] = {}
 
     async def listen(self) -> None:
@@ -48,7 +49,10 @@ class HolderChannel:
                 break
             self._said.update(json.loads(data))
             self.ready.set()
+            if not self._said.keys().isdisjoint({"filled", "error"}):
+                self._filled.set()
         self.ready.set()
+        self._filled.set()
         self.gone.set()
 
     def raise_failure(self) -> None:
@@ -64,6 +68,25 @@ class HolderChannel:
             raise MissingToolError(message)
         if error is not None or self.gone.is_set():
             message = f"a local sandbox could not be made: {error or 'its process ended'}"
+            raise SandboxStartError(message)
+
+    async def ask(self, wish: Mapping[str, object], seconds: float) -> None:
+        """Have the holder fill the box.
+
+        Raises:
+            SandboxStartError: It could not, or said nothing.
+        """
+        try:
+            self._channel.send(json.dumps(wish).encode())
+        except OSError as error:
+            self.raise_failure()
+            message = f"the holder of a local sandbox is gone: {error}"
+            raise SandboxStartError(message) from error
+        with anyio.move_on_after(seconds):
+            await self._filled.wait()
+        self.raise_failure()
+        if not self._filled.is_set():
+            message = f"a local sandbox was not filled within {seconds:.0f} s"
             raise SandboxStartError(message)
 
     async def explain(self, error: SandboxLostError) -> SandboxLostError:
@@ -82,7 +105,7 @@ class LocalSandbox(AgentSandbox):
     ) -> None:
         """Take the agent, what all commands share, the holder's channel, and the lease's control groups."""
         super().__init__(client, settings, channel.explain)
-        self._groups = groups
+        self.groups = groups
 
     async def exec(
         self,
@@ -95,7 +118,7 @@ class LocalSandbox(AgentSandbox):
         report_limit_bytes: int = 0,
     ) -> ExecResult:
         """Run one command to its end; see the contract."""
-        kills = self._groups.out_of_memory_kills()
+        kills = self.groups.out_of_memory_kills()
         result = await super().exec(
             argv,
             cwd=cwd,
@@ -104,5 +127,5 @@ class LocalSandbox(AgentSandbox):
             timeout_seconds=timeout_seconds,
             report_limit_bytes=report_limit_bytes,
         )
-        killed = self._groups.out_of_memory_kills() > kills
+        killed = self.groups.out_of_memory_kills() > kills
         return replace(result, out_of_memory=True) if killed else result

@@ -75,7 +75,7 @@ async def _jail(mend: str) -> Finding:
 
 
 def _limits() -> Finding:
-    groups = make_control_groups(f"envfarm-probe-{os.getpid()}", memory_bytes=1 << 28, process_count=64)
+    groups = make_control_groups(f"envfarm-probe-{os.getpid()}")
     groups.remove()
     found = [name for name, folder in (("memory", groups.memory), ("processes", groups.pids)) if folder is not None]
     if len(found) == 2:  # noqa: PLR2004 -- memory and processes

@@ -16,7 +16,9 @@ import msgspec
 
 from envfarm.errors import SandboxStartError, SettingsError
 from envfarm.sandbox.allowlist.way_out import AllowlistProxies
+from envfarm.sandbox.client.sandbox import AgentSandbox
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
+from envfarm.sandbox.local.base_jail import BaseJailMaker
 from envfarm.sandbox.local.host_facts import read_host_facts
 from envfarm.sandbox.local.jail import JailMaker, JailOrder
 from envfarm.sandbox.local.leftovers import FOLDER_PREFIX, remove_leftovers
@@ -52,12 +54,15 @@ async def open_local_provider(options: Mapping[str, object]) -> AsyncIterator["L
             try:
                 async with as_raised(), anyio.create_task_group() as group:
                     proxies = AllowlistProxies(group, folder, chosen.pins)
-                    boxes = JailMaker(ours, folder, facts)
-                    pool = WarmPool(group, boxes.open, chosen.warm_boxes)
+                    box = str(folder / "box")
+                    jails = JailMaker(group, BaseJailMaker(ours, box, facts), box, facts)
+                    pool = WarmPool(group, jails.open, chosen.warm_boxes)
+                    jails.begin()
                     try:
                         yield LocalProvider(pool, proxies)
                     finally:
                         await pool.end()
+                        await jails.end()
                         proxies.end()
             finally:
                 ours.close()
@@ -90,7 +95,7 @@ def _read_options(options: Mapping[str, object]) -> LocalOptions:
 class LocalProvider:
     """Leases jails; use `open_local_provider`."""
 
-    def __init__(self, pool: "WarmPool[JailOrder]", proxies: AllowlistProxies) -> None:
+    def __init__(self, pool: "WarmPool[JailOrder, AgentSandbox]", proxies: AllowlistProxies) -> None:
         """Take what gives jails, and the proxies of allowlists."""
         self._pool = pool
         self._proxies = proxies
