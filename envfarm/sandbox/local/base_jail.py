@@ -100,10 +100,12 @@ class BaseJailMaker:
                 group.start_soon(_listen, channel, listening)
                 try:
                     async with _open_agent_of(channel, wire) as client:
-                        yield BaseJail(client, channel, groups)
+                        try:
+                            yield BaseJail(client, channel, groups)
+                        finally:
+                            _shut(ours)  # the holder ends the box while the agent's client is being closed
                 finally:
-                    with suppress(OSError):
-                        ours.shutdown(socket.SHUT_WR)
+                    _shut(ours)
                     with anyio.CancelScope(shield=True), anyio.move_on_after(_START_SECONDS):
                         await channel.gone.wait()
                         await _remove(groups)
@@ -159,6 +161,11 @@ async def _open_agent_of(channel: HolderChannel, wire: socket.socket) -> AsyncIt
             await channel.gone.wait()
         channel.raise_failure()
         raise
+
+
+def _shut(channel: socket.socket) -> None:
+    with suppress(OSError):
+        channel.shutdown(socket.SHUT_WR)
 
 
 async def _remove(groups: ControlGroups) -> None:

@@ -218,13 +218,14 @@ class Holder:
             tell(self.channel, {"filled": True})
 
     def end(self, spec):
-        """Kill what runs, wait for it, and remove the lease's groups."""
+        """Kill what runs, wait for it, remove the lease's groups, and tell the driver by the end of the channel."""
         self.jail.kill()
         self.jail.wait()
         kill_orphans(set())
         libc.umount2(os.fsencode(spec["box"]), MNT_DETACH)
         for folder in spec["cgroups"]:
             remove_cgroup(folder)
+        self.channel.close()  # nothing is left of the lease but this process, which is about to exit
 
 
 def tell(channel, message):

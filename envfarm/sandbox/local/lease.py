@@ -31,7 +31,7 @@ class HolderChannel:
         self._channel = channel
         self.ready = anyio.Event()
         self.gone = anyio.Event()
-        """Set once the holder has ended, with all that it owned."""
+        """Set once the holder has ended all that it owned, or has ended itself."""
         self._filled = anyio.Event()
         self._said: dict[str, object] = {}
 
