@@ -15,7 +15,7 @@ from envfarm.errors import SandboxRefusedError
 from envfarm.sandbox.client import files
 from envfarm.sandbox.client.connection import AgentClient
 from envfarm.sandbox.client.files import Acting, Entry, FileKind, Owner
-from envfarm.sandbox.client.frames import Kind, Status, Tag, encode_fields
+from envfarm.sandbox.client.frames import Kind, Status, Tag, Value, encode_fields
 from envfarm.sandbox.client.job import JobSpec, run_job
 
 NOBODY = 65534
@@ -203,6 +203,35 @@ def test_content_that_is_not_what_was_announced_changes_nothing(agents: ModuleTy
 
     try_with(agents, kind, use)
     assert names_in(tmp_path) == ["file"], "a temporary file outlived the agent"
+
+
+def test_content_goes_without_a_digest_where_the_client_asks_for_none(
+    agents: ModuleType, kind: str, tmp_path: Path
+) -> None:
+    right = hashlib.sha256(b"content").digest()
+
+    async def upload(client: AgentClient, name: str, unhashed: int, digest: bytes | None, part: bytes) -> Status:
+        path = str(tmp_path / name)
+        opening: list[tuple[int, Value]] = [(Tag.UPLOAD, name), (Tag.PATH, path), (Tag.MODE, 0o644), (Tag.SIZE, 7)]
+        await client.request(Kind.UPLOAD, *opening, (Tag.UNHASHED, unhashed))
+        await client.request(Kind.DATA, (Tag.UPLOAD, name), (Tag.OFFSET, 0), bulk=part)
+        end: list[tuple[int, Value]] = [(Tag.UPLOAD, name)] + ([] if digest is None else [(Tag.DIGEST, digest)])
+        return Status((await client.ask(Kind.COMMIT, encode_fields(end))).status)
+
+    async def use(client: AgentClient) -> None:
+        assert await upload(client, "unhashed", 1, None, b"content") == Status.OK
+        assert await upload(client, "hashed", 0, right, b"content") == Status.OK
+        assert await upload(client, "none", 0, None, b"content") == Status.BAD_DIGEST
+        assert await upload(client, "short", 1, None, b"conten") == Status.BAD_DIGEST
+        for name, digest in (("given-up", bytes(32)), ("right", right)):
+            assert await upload(client, name, 1, digest, b"content") == Status.BAD_DIGEST
+        for unhashed, expected in ((1, b""), (0, right)):
+            asked = ((Tag.PATH, str(tmp_path / "unhashed")), (Tag.OFFSET, 0), (Tag.LENGTH, 99))
+            reply = await client.request(Kind.GET, *asked, (Tag.UNHASHED, unhashed))
+            assert (reply.bulk, reply.fields.data(Tag.DIGEST)) == (b"content", expected)
+
+    try_with(agents, kind, use)
+    assert sorted(names_in(tmp_path)) == ["hashed", "unhashed"]
 
 
 def test_an_upload_can_be_sent_again_from_anywhere(agents: ModuleType, kind: str, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class AgentClient:
     def __init__(self, road: Road, claim: Claim, link: Link) -> None:
         """Take the road to the agent and the first connection, which has bound it."""
         self.facts: AgentFacts = link.facts
+        self.road_is_private = road.is_private
+        """Whether content need not be hashed on its way."""
         self._road = road
         self._claim = claim
         self._link: Link | None = link

@@ -82,6 +82,10 @@ class Found:
     target: str
 
 
+def _unhashed(client: AgentClient) -> list[tuple[int, Value]]:
+    return [(Tag.UNHASHED, 1)] if client.road_is_private else []
+
+
 def _acting(acting: Acting | None) -> list[tuple[int, Value]]:
     return [] if acting is None else [(Tag.UID, acting.uid), (Tag.GID, acting.gid)]
 
@@ -180,7 +184,8 @@ async def upload(
     name = client.new_name()
     fields: list[tuple[int, Value]] = [(Tag.UPLOAD, name), (Tag.MODE, entry.mode), (Tag.SIZE, size_bytes)]
     try:
-        await _ask(client, Kind.UPLOAD, entry.path, *fields, *_owned(entry.owner), *_acting(acting))
+        more = [*_owned(entry.owner), *_acting(acting), *_unhashed(client)]
+        await _ask(client, Kind.UPLOAD, entry.path, *fields, *more)
         await _send_chunks(client, name, entry, chunks)
     except BaseException:
         with suppress(BoundaryError):  # an agent that is gone has given up everything
@@ -189,19 +194,22 @@ async def upload(
 
 
 async def _send_chunks(client: AgentClient, name: str, entry: Entry, chunks: AsyncIterable[bytes]) -> None:
-    digest = hashlib.sha256()
+    digest = None if client.road_is_private else hashlib.sha256()
     offset = 0
     window: deque[Pending] = deque()
     async for chunk in chunks:
-        digest.update(chunk)
+        if digest is not None:
+            digest.update(chunk)
         window.append(client.post(Kind.DATA, encode_fields([(Tag.UPLOAD, name), (Tag.OFFSET, offset)]), chunk))
         offset += len(chunk)
         if len(window) == _WINDOW:
             _raise_for(await client.reply_to(window.popleft()), Kind.DATA, str(entry.path))
     for pending in window:
         _raise_for(await client.reply_to(pending), Kind.DATA, str(entry.path))
-    end = encode_fields([(Tag.UPLOAD, name), (Tag.DIGEST, digest.digest())])
-    _raise_for(await client.ask(Kind.COMMIT, end), Kind.COMMIT, str(entry.path))
+    end: list[tuple[int, Value]] = [(Tag.UPLOAD, name)]
+    if digest is not None:
+        end.append((Tag.DIGEST, digest.digest()))
+    _raise_for(await client.ask(Kind.COMMIT, encode_fields(end)), Kind.COMMIT, str(entry.path))
 
 
 def _checked(reply: Reply) -> bytes:
@@ -227,7 +235,8 @@ async def download(
     while True:
         while len(window) < (1 if first is None else _WINDOW) and (first is None or asked < first[0]):
             fields: list[tuple[int, Value]] = [(Tag.PATH, str(path)), (Tag.OFFSET, asked), (Tag.LENGTH, CHUNK_BYTES)]
-            window.append(client.post(Kind.GET, encode_fields(fields + _acting(acting))))
+            fields += [*_acting(acting), *_unhashed(client)]
+            window.append(client.post(Kind.GET, encode_fields(fields)))
             asked += CHUNK_BYTES
         if not window:
             return
@@ -238,7 +247,7 @@ async def download(
             message = f"{path} changed while it was read"
             raise ValueError(message)
         first = seen
-        content = _checked(reply)
+        content = reply.bulk if client.road_is_private else _checked(reply)
         if limit_bytes is not None and max(seen[0], len(content)) > limit_bytes:
             message = f"{path} is larger than {limit_bytes} bytes"
             raise ValueError(message)

@@ -129,6 +129,7 @@ class Tag(IntEnum):
     MTIME_NS = 78
     INODE = 79
     DEVICE = 80
+    UNHASHED = 81
 
 
 class FrameError(ValueError):
@@ -262,11 +263,12 @@ def encode_frame(
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames."""
+    """Cuts a stream of bytes into frames; the parts of a large frame are put together once."""
 
     def __init__(self) -> None:
         """Begin at the start of a frame."""
-        self._data = bytearray()
+        self._parts: list[bytes] = []
+        self._missing = HEADER_SIZE
 
     def add(self, data: bytes) -> list[Frame]:
         """Take bytes and return the frames that are whole now.
@@ -274,35 +276,52 @@ class FrameReader:
         Raises:
             FrameError: They are no frames.
         """
-        self._data += data
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return []
+        view = memoryview(b"".join(self._parts) if len(self._parts) > 1 else data)
         frames: list[Frame] = []
         at = 0
-        with memoryview(self._data) as view:
-            while len(view) - at >= HEADER_SIZE:
-                size, kind, flags, status, request, fields_size, counter = _HEADER.unpack_from(view, at)
-                tag_size = TAG_SIZE if flags & TAGGED else 0
-                if size > FRAME_LIMIT or flags & ~TAGGED or HEADER_SIZE + fields_size + tag_size > size:
-                    message = "the agent sent something that is no frame"
-                    raise FrameError(message)
-                if len(view) - at < size:
-                    break
-                bulk, end = at + HEADER_SIZE + fields_size, at + size
-                frames.append(
-                    Frame(
-                        kind=kind,
-                        flags=flags,
-                        status=status,
-                        request=request,
-                        counter=counter,
-                        fields=bytes(view[at + HEADER_SIZE : bulk]),
-                        bulk=bytes(view[bulk : end - tag_size]),
-                        tag=bytes(view[end - tag_size : end]),
-                        covered=bytes(view[at:bulk]),
-                    )
-                )
-                at += size
-        del self._data[:at]
+        while len(view) - at >= (size := _size_at(view, at)):
+            frames.append(_frame_at(view, at, size))
+            at += size
+        self._parts = [bytes(view[at:])] if at < len(view) else []
+        self._missing = size - (len(view) - at)
         return frames
+
+
+def _size_at(view: memoryview, at: int) -> int:
+    """Return the bytes of the frame that begins here; as long as its header is not whole, those of a header.
+
+    Raises:
+        FrameError: No frame begins here.
+    """
+    if len(view) - at < HEADER_SIZE:
+        return HEADER_SIZE
+    size, _, flags, _, _, fields_size, _ = _HEADER.unpack_from(view, at)
+    tag_size = TAG_SIZE if flags & TAGGED else 0
+    if size > FRAME_LIMIT or flags & ~TAGGED or HEADER_SIZE + fields_size + tag_size > size:
+        message = "the agent sent something that is no frame"
+        raise FrameError(message)
+    return int(size)
+
+
+def _frame_at(view: memoryview, at: int, size: int) -> Frame:
+    _, kind, flags, status, request, fields_size, counter = _HEADER.unpack_from(view, at)
+    bulk, end = at + HEADER_SIZE + fields_size, at + size
+    tag = end - (TAG_SIZE if flags & TAGGED else 0)
+    return Frame(
+        kind=kind,
+        flags=flags,
+        status=status,
+        request=request,
+        counter=counter,
+        fields=bytes(view[at + HEADER_SIZE : bulk]),
+        bulk=bytes(view[bulk:tag]),
+        tag=bytes(view[tag:end]),
+        covered=bytes(view[at:bulk]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from envfarm.sandbox.client.frames import (
     frame_parts,
 )
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 20
 _BATCH_BYTES = 1 << 20
 _COPIED_BYTES = 1 << 15
 

@@ -13,6 +13,11 @@ from envfarm.errors import SandboxLostError
 class Road(Protocol):
     """A way to one agent."""
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the kernel keeps everybody but the two ends from what goes over it: content is not hashed then."""
+        ...
+
     async def connect(self) -> ByteStream:
         """Open a new stream to the agent.
 
@@ -88,6 +93,8 @@ class SocketStream(ByteStream):
 class UnixRoad:
     """A unix socket of this machine, in a folder that only its owner and the box see."""
 
+    is_private = True
+
     def __init__(self, path: Path) -> None:
         """Take the socket's path."""
         self._path = path
@@ -106,6 +113,8 @@ class UnixRoad:
 class TcpRoad:
     """A port of another machine or pod."""
 
+    is_private = False
+
     def __init__(self, host: str, port: int) -> None:
         """Take the agent's address, numeric or a name."""
         self._host = host
@@ -119,8 +128,9 @@ class TcpRoad:
 class SingleRoad:
     """One stream, such as a process's standard input and output; when it is cut, the agent is gone."""
 
-    def __init__(self, stream: ByteStream) -> None:
-        """Take the stream."""
+    def __init__(self, stream: ByteStream, *, is_private: bool = False) -> None:
+        """Take the stream, and whether it is a pair of sockets or pipes of this machine."""
+        self.is_private = is_private
         self._stream: ByteStream | None = stream
 
     async def connect(self) -> ByteStream:

@@ -149,7 +149,7 @@ def require_folders(sources: Iterable[str]) -> None:
 async def _open_agent_of(channel: HolderChannel, wire: socket.socket) -> AsyncIterator[AgentClient]:
     """Hold the agent of a jail that is being made; its holder ends it."""
     claim = Claim(name=f"driver {os.getpid()}", key=os.urandom(32), lease_seconds=_LEASE_SECONDS)
-    road = SingleRoad(SocketStream(wire))
+    road = SingleRoad(SocketStream(wire), is_private=True)
     with anyio.move_on_after(_START_SECONDS):
         await channel.ready.wait()
     channel.raise_failure()

@@ -123,7 +123,8 @@ static void digest_of(const uint8_t *data, size_t size, uint8_t *digest) {
     sha256_end(&hash, digest);
 }
 
-/* Read content behind the fields of a reply, and put its digest at `digest_at` bytes from the frame's start. */
+/* Read content behind the fields of a reply, and put its digest, if there is one, at `digest_at` bytes from the frame's
+ * start. */
 static int add_content(struct reply *reply, int fd, uint64_t offset, size_t size, size_t digest_at) {
     struct bytes *out = reply->writer.out;
     frame_fields_end(&reply->writer);
@@ -134,7 +135,8 @@ static int add_content(struct reply *reply, int fd, uint64_t offset, size_t size
     if (count < 0)
         return errno;
     out->size += (size_t)count;
-    digest_of(to, (size_t)count, out->at + out->taken + reply->writer.start + digest_at);
+    if (digest_at > 0)
+        digest_of(to, (size_t)count, out->at + out->taken + reply->writer.start + digest_at);
     return 0;
 }
 
@@ -152,8 +154,12 @@ static void answer_content(struct address from, const struct request *request, i
                  (uint64_t)found->st_mtim.tv_sec * 1000000000 + (uint64_t)found->st_mtim.tv_nsec);
     field_number(&reply.writer, FIELD_INODE, found->st_ino);
     field_number(&reply.writer, FIELD_DEVICE, found->st_dev);
-    field_space(&reply.writer, FIELD_DIGEST, DIGEST_SIZE);
-    int error = add_content(&reply, fd, offset, size, frame_size(&reply.writer) - DIGEST_SIZE);
+    size_t digest_at = 0;
+    if (request->number[FIELD_UNHASHED] == 0) {
+        field_space(&reply.writer, FIELD_DIGEST, DIGEST_SIZE);
+        digest_at = frame_size(&reply.writer) - DIGEST_SIZE;
+    }
+    int error = add_content(&reply, fd, offset, size, digest_at);
     if (error == 0) {
         reply_end(&reply, STATUS_OK);
         return;

@@ -123,6 +123,7 @@ enum field_tag {
     FIELD_MTIME_NS = 78,
     FIELD_INODE = 79,
     FIELD_DEVICE = 80,
+    FIELD_UNHASHED = 81,
     FIELD_MAY_BE_IGNORED = 0x80,
 };
 

@@ -16,6 +16,7 @@ struct upload {
     struct identity identity; /* whose file it is, to the end */
     uint64_t offset, size, turn;
     struct sha256 hash;
+    bool unhashed; /* the client vouches for the way that the content takes */
     bool committed; /* kept, so that a COMMIT that is sent again finds it */
 };
 
@@ -84,6 +85,7 @@ void upload_open(struct address from, const struct request *request) {
     upload->id_size = id.size;
     upload->size = request->number[FIELD_SIZE];
     upload->turn = turns++;
+    upload->unhashed = request->number[FIELD_UNHASHED] != 0;
     sha256_begin(&upload->hash);
     place_read(request, &upload->place);
     upload->identity = identity_of(request);
@@ -124,22 +126,32 @@ void upload_data(struct address from, const struct request *request, struct span
             reply_error(from, error);
             return;
         }
-        sha256_add(&upload->hash, more.at, more.size);
+        if (!upload->unhashed)
+            sha256_add(&upload->hash, more.at, more.size);
         upload->offset += more.size;
     }
     answer_offset(from, upload);
 }
 
+/* Whether all came, and is what was announced; with an unhashed upload, any digest gives it up. */
+static bool is_right(struct upload *upload, const struct request *request) {
+    uint8_t digest[DIGEST_SIZE];
+    if (upload->offset != upload->size || upload->unhashed == request->has[FIELD_DIGEST])
+        return false;
+    if (upload->unhashed)
+        return true;
+    sha256_end(&upload->hash, digest);
+    return memcmp(digest, request->value[FIELD_DIGEST].at, DIGEST_SIZE) == 0;
+}
+
 void upload_commit(struct address from, const struct request *request) {
     struct upload *upload = find(request->value[FIELD_UPLOAD]);
-    uint8_t digest[DIGEST_SIZE];
     if (upload == NULL) {
         reply_plain(from, STATUS_NO_SUCH_UPLOAD, "there is no such upload");
         return;
     }
     if (!upload->committed) {
-        sha256_end(&upload->hash, digest);
-        if (upload->offset != upload->size || memcmp(digest, request->value[FIELD_DIGEST].at, DIGEST_SIZE) != 0) {
+        if (!is_right(upload, request)) {
             drop(upload);
             reply_plain(from, STATUS_BAD_DIGEST, "what came is not what was announced");
             return;

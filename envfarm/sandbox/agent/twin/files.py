@@ -118,11 +118,15 @@ class Upload:
         self.identity = identity_of(request)
         self.size = request.number(wire.SIZE)
         self.offset, self.committed = 0, False
-        self.hash = hashlib.sha256()
+        self.is_unhashed, self.hash = bool(request.number(wire.UNHASHED)), hashlib.sha256()
         self.place = Place(request)
         with Acting(self.identity):
             self.place.make_parents()
             self.place.open_file()
+
+    def is_right(self, digest):
+        """Say whether all came, and is what was announced; with an unhashed upload, any digest gives it up."""
+        return self.offset == self.size and digest == (b"" if self.is_unhashed else self.hash.digest())
 
     def drop(self):
         """Remove what came."""
@@ -298,7 +302,8 @@ class Files:
             except OSError:
                 self.uploads.pop(name).drop()
                 raise
-            upload.hash.update(more)
+            if not upload.is_unhashed:
+                upload.hash.update(more)
             upload.offset += len(more)
         to.reply(wire.OK, [(wire.OFFSET, upload.offset)])
 
@@ -310,7 +315,7 @@ class Files:
             to.plain(wire.NO_SUCH_UPLOAD, "there is no such upload")
             return
         if not upload.committed:
-            if upload.offset != upload.size or upload.hash.digest() != request.get(wire.DIGEST):
+            if not upload.is_right(request.get(wire.DIGEST)):
                 self.uploads.pop(name).drop()
                 to.plain(wire.BAD_DIGEST, "what came is not what was announced")
                 return
@@ -336,7 +341,9 @@ class Files:
             os.close(fd)
         fields = [(wire.SIZE, found.st_size), (wire.MODE, found.st_mode & 0o7777)]
         fields += [(wire.MTIME_NS, found.st_mtime_ns & ((1 << 64) - 1)), (wire.INODE, found.st_ino)]
-        fields += [(wire.DEVICE, found.st_dev), (wire.DIGEST, hashlib.sha256(content).digest())]
+        fields.append((wire.DEVICE, found.st_dev))
+        if not request.number(wire.UNHASHED):
+            fields.append((wire.DIGEST, hashlib.sha256(content).digest()))
         to.reply(wire.OK, fields, content)
 
     def fetch(self, to, request, _):

@@ -32,13 +32,13 @@ F_DATA, F_END, LEFTOVERS, NO_NEW_PRIVILEGES, WAIT_MS, INLINE_BYTES, DESCRIPTOR, 
 F_SIGNAL, TREE, SERIAL, STATE = range(35, 39)
 CODE, STAGE, CPU_US, PEAK_BYTES, WALL_US, FLAGS, OUTPUT, DROPPED = range(40, 48)
 PATH, MODE, SIZE, OWNER_UID, OWNER_GID, DIGEST, F_UPLOAD, LENGTH, CURSOR, FOLLOW, RECURSIVE = range(64, 75)
-ENTRY, FILE_KIND, TARGET, MTIME_NS, INODE, DEVICE = range(75, 81)
+ENTRY, FILE_KIND, TARGET, MTIME_NS, INODE, DEVICE, UNHASHED = range(75, 82)
 MAY_BE_IGNORED = 0x80
 
 _MOST = (1 << 63) - 1
 _BOUNDS = {UID: (1 << 32) - 2, GID: (1 << 32) - 2, GROUP: (1 << 32) - 2, OWNER_UID: (1 << 32) - 2}
 _BOUNDS.update({OWNER_GID: (1 << 32) - 2, F_SIGNAL: 64, DESCRIPTOR: 9, MODE: 0o7777, FILE_KIND: 4})
-_BOUNDS.update(dict.fromkeys((F_END, LEFTOVERS, NO_NEW_PRIVILEGES, TREE, FOLLOW, RECURSIVE), 1))
+_BOUNDS.update(dict.fromkeys((F_END, LEFTOVERS, NO_NEW_PRIVILEGES, TREE, FOLLOW, RECURSIVE, UNHASHED), 1))
 _BOUNDS.update(dict.fromkeys((TIMEOUT_MS, WAIT_MS), (1 << 32) - 1))
 _BOUNDS.update(dict.fromkeys((MEMORY_BYTES, INLINE_BYTES, OFFSET, SERIAL, SIZE, LENGTH, CURSOR), _MOST))
 _SIZES = {DIGEST: 32, LIMIT: 16, STREAM: 24}
@@ -69,10 +69,10 @@ SHAPES = {  # kind: what is required, what may be there, what may be there any n
     FORGET: (set(), set(), {JOB}),
     JOBS: (set(), set(), set()),
     PUT: ({DIGEST}, _ACTING, {ENTRY}),
-    UPLOAD: ({F_UPLOAD, PATH, MODE, SIZE}, _OWNER | _ACTING, set()),
+    UPLOAD: ({F_UPLOAD, PATH, MODE, SIZE}, _OWNER | _ACTING | {UNHASHED}, set()),
     DATA: ({F_UPLOAD, OFFSET}, set(), set()),
-    COMMIT: ({F_UPLOAD, DIGEST}, set(), set()),
-    GET: ({PATH, OFFSET, LENGTH}, _ACTING, set()),
+    COMMIT: ({F_UPLOAD}, {DIGEST}, set()),
+    GET: ({PATH, OFFSET, LENGTH}, _ACTING | {UNHASHED}, set()),
     FETCH: ({LENGTH}, _ACTING, {PATH}),
     LIST: ({PATH}, {CURSOR} | _ACTING, set()),
     STAT: ({PATH}, {FOLLOW} | _ACTING, set()),
