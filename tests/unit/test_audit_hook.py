@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import envfarm_verifiers
+from envfarm.images.interpreters import find_interpreters
 
 PROGRAMS = Path(str(envfarm_verifiers.__file__)).parent / "box_programs"
 
@@ -135,3 +137,44 @@ def test_a_finding_is_written_once_per_place_and_at_most_200(hook: ModuleType) -
             known.note("signal_sent", f"a.py:{number}", "x" * 1000)
     assert [record["where"] for record in records] == [f"a.py:{number}" for number in range(200)]
     assert {(record["id"], len(record["what"])) for record in records} == {("test_a", hook.MOST_TOLD)}
+
+
+LATE_IMPORTS = """
+import os, sys
+workspace, programs = sys.argv[1:]
+os.environ["ENVFARM_WORKSPACE"] = workspace
+sys.path.insert(0, programs)
+import audit_hook
+del sys.path[0]
+audit_hook.install(lambda record: print(record["finding"], record["where"], record["what"]), str, ())
+sys.path.append(workspace)
+import submitted
+submitted.late()
+submitted.made_by_hand()
+"""
+SUBMITTED = """
+def late():
+    import colorsys, concurrent.futures, submitted_too
+    return concurrent.futures.ThreadPoolExecutor
+
+def made_by_hand():
+    import os
+    return late.__code__.replace(co_filename=os.__file__)
+"""
+
+
+def pythons() -> list[str]:
+    """This interpreter, and all others here that have audit hooks."""
+    others = find_interpreters().items()
+    return sorted({sys.executable, *(item.executable for minor, item in others if int(minor.split(".")[1]) >= 8)})
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_late_import_is_no_code_made_by_hand_in_any_version(python: str, tmp_path: Path) -> None:
+    (tmp_path / "submitted.py").write_text(SUBMITTED)
+    (tmp_path / "submitted_too.py").write_text("def more(): pass\n")
+    words = [python, "-c", LATE_IMPORTS, str(tmp_path), str(PROGRAMS)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = [line.split()[:2] for line in done.stdout.splitlines()]
+    by_hand = SUBMITTED.splitlines().index("    return late.__code__.replace(co_filename=os.__file__)") + 1
+    assert found == [["code_replaced", f"submitted.py:{by_hand}"]], done.stdout

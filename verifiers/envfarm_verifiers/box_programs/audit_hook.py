@@ -29,6 +29,7 @@ runner or the garbage collector calls back in the main thread, code that native 
 Standard library only. Does nothing before CPython 3.8.
 """  # noqa: E501 -- a table
 
+import _frozen_importlib_external
 import dis
 import os
 import sys
@@ -247,6 +248,7 @@ class Hook:
         self.seen = set()
         self.made = {}
         self.main = threading.main_thread().ident
+        self.hooks_of_threads = threading.__dict__
         self.bridges = frozenset(
             sys.modules[name].__file__ for name in ("inspect", "traceback", "logging") if name in sys.modules
         )
@@ -272,6 +274,13 @@ class Hook:
                 return None
             frame = frame.f_back
         return "thread" if way == INDIRECT and get_ident() != self.main else None
+
+    def traces(self, where):
+        """Say whether a tracer that was set there counts: in a thread that starts, only one of submitted code."""
+        if where != "thread":
+            return True
+        tracer = self.hooks_of_threads.get("_trace_hook") or self.hooks_of_threads.get("_profile_hook")
+        return self.paths.owner_of(getattr(getattr(tracer, "__code__", None), "co_filename", "<none>")) == SUBMITTED
 
     def kind_of(self, kind, event, frame):
         """Return the finding; for frames that were read, whether the keeper was among them, or a generator's was."""
@@ -341,12 +350,15 @@ def make_hook(write, current, sources):
     rules = _make_rules(known.paths)
     rules["exec"] = (None, INDIRECT, _always)
     rule_of, busy, thread, frame_at = rules.get, set(), get_ident, sys._getframe  # noqa: SLF001 -- no other way
-    hooks_of_threads, frames = threading.__dict__, _FRAMES
+    frames = _FRAMES
+    reads_bytecode = _frozen_importlib_external._compile_bytecode.__code__  # noqa: SLF001 -- no other way
 
     def hook(event, arguments):
         rule = rule_of(event)
         if rule is None or (event == "object.__getattr__" and arguments[1] not in frames):
             return
+        if event == "code.__new__" and frame_at(1).f_code is reads_bytecode:
+            return  # CPython 3.8 tells of each function that it reads from a .pyc file, whoever imports it
         me = thread()
         if me in busy:
             return
@@ -366,11 +378,7 @@ def make_hook(write, current, sources):
                 kind, what, *ways = what
                 way = ways[0] if ways else way
             where = known.find(frame_at(1), way)
-            if kind == "trace_set" and where == "thread":
-                tracer = hooks_of_threads.get("_trace_hook") or hooks_of_threads.get("_profile_hook")
-                owner = known.paths.owner_of(getattr(getattr(tracer, "__code__", None), "co_filename", "<none>"))
-                where = where if owner == SUBMITTED else None
-            if where is not None:
+            if where is not None and (kind != "trace_set" or known.traces(where)):
                 known.note(known.kind_of(kind, event, frame_at(1)), where, (event + " " + what).strip())
         finally:
             busy.discard(me)
