@@ -41,7 +41,7 @@ class EngineImages:
             try:
                 return self._engine.image_facts(name)
             except ContainerImageMissingError:
-                self._engine.pull_image(name, self._report)
+                self._engine.pull_image(name, self._report, timeout_seconds=timeout_seconds)
                 return self._engine.image_facts(name)
 
         return _found(name, await _bounded(bring, f"bringing the image {name}", timeout_seconds))

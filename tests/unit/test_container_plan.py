@@ -19,7 +19,8 @@ WRITTEN = Folder(source="/host/out", target="/opt/out", access=FolderAccess.READ
 REQUEST = LeaseRequest(image=Image(image_id="x", folders=(COPIED, READ)))
 FOREIGN = replace(REQUEST, image=Image(image_id="x", reference="theirs:1"))
 USERS = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\nbroken\n"
-GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\n"
+USERS += f"odd:x:abc:1::/:\nhuge:x:{9**20}:1::/:\nbelow:x:-1:-1::/:\n"
+GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\nodd:x:none:ann\nhuge:x:99999999999:ann\n"
 
 
 def plan(request: LeaseRequest = REQUEST, *, driver: int = 1234, bounds: bool = False) -> ContainerPlan:
@@ -171,7 +172,10 @@ def test_users_are_found_by_name_or_number(user: str, ids: tuple[int, int], grou
     assert (found.identity.groups, found.home) == (groups, home)
 
 
-@pytest.mark.parametrize("user", ["bob", "ann:nobody", "", "-1"])
+@pytest.mark.parametrize(
+    "user",
+    ["bob", "ann:nobody", "", "-1", "odd", "huge", "below", "ann:odd", "4294967295", "ann:4294967295", "9" * 5000],
+)
 def test_users_that_there_are_not_are_told(user: str) -> None:
     with pytest.raises(LookupError):
         resolve_user(user, USERS, GROUPS)

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,18 +151,23 @@ class Engine:
             found = self._api.images(filters={"label": label})
         return list(dict.fromkeys(item["Id"] for item in found))
 
-    def pull_image(self, reference: str, report: Callable[[str], None] | None = None) -> None:
+    def pull_image(
+        self, reference: str, report: Callable[[str], None] | None = None, *, timeout_seconds: float = _BUILD_SECONDS
+    ) -> None:
         """Bring an image from its registry.
 
         Raises:
             ContainerImageMissingError: The registry has none of that name.
-            ContainerImagePullError: The registry is not reached, or refuses.
+            ContainerImagePullError: The registry is not reached, refuses, or is too slow.
             EngineDiskFullError: The engine's disk is full.
         """
         name, tag = split_reference(reference)
+        deadline = time.monotonic() + timeout_seconds
         try:
             with self._mapped(reference):
                 for event in self._api.pull(name, tag=tag, stream=True, decode=True):
+                    if time.monotonic() > deadline:
+                        raise _pull_error(reference, f"not within {timeout_seconds:g} s")
                     if "error" in event:
                         raise _pull_error(reference, str(event["error"]))
                     if report is not None and "progress" not in event:
@@ -213,12 +219,17 @@ class Engine:
     ) -> str:
         """Build a folder with a Dockerfile of its own, and return the image's id.
 
+        A step has half of this machine's memory. Not covered: its processes and what it writes; engines do not bound
+        those of a build.
+
         Raises:
-            ImageBuildError: A step fails; the message holds the last lines of its output.
+            ImageBuildError: A step fails, or time is up; the message holds the last lines of its output.
             EngineDiskFullError: The engine's disk is full.
             EngineUnreachableError: The engine does not answer.
         """
         lines: list[str] = []
+        deadline = time.monotonic() + timeout_seconds
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         with self._mapped(f"the image of {folder}", building=True):
             events = self._api.build(
                 path=str(folder),
@@ -227,10 +238,14 @@ class Engine:
                 rm=True,
                 forcerm=True,
                 labels=dict(labels or {}),
+                container_limits={"memory": memory_bytes, "memswap": memory_bytes},
                 timeout=math.ceil(timeout_seconds),
                 decode=True,
             )
             for event in events:
+                if time.monotonic() > deadline:  # leaving ends the build: the engine sees that nobody listens
+                    message = f"the image of {folder} was not built within {timeout_seconds:g} s"
+                    raise _build_error(message, "\n".join(lines))
                 line = str(event.get("stream") or event.get("status") or event.get("error") or "").rstrip()
                 if line:
                     lines.append(line)
@@ -275,6 +290,7 @@ class Engine:
         """Turn what the SDK raises into errors of ours."""
         import requests
         from docker import errors
+        from urllib3.exceptions import HTTPError
 
         try:
             _try_socket(self._socket_path)  # first: the SDK leaves a socket open that it cannot connect
@@ -284,7 +300,7 @@ class Engine:
             if status in ignored:
                 return
             raise _api_error(what, status, str(error.explanation or error), building=building) from error
-        except (requests.RequestException, errors.DockerException, ConnectionError, OSError, ValueError) as error:
+        except (requests.RequestException, HTTPError, errors.DockerException, OSError, ValueError) as error:
             message = f"the Docker daemon does not answer ({type(error).__name__}): {START}"
             raise EngineUnreachableError(message) from error
 
@@ -374,6 +390,4 @@ def _build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
 
 
 def _now() -> int:
-    import time
-
     return int(time.time()) + 1
