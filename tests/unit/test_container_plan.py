@@ -139,6 +139,28 @@ def test_labels_say_whose_a_container_is() -> None:
     assert len(plan().body["HostConfig"]["Mounts"]) == len(body["HostConfig"]["Mounts"]) - 1
 
 
+def test_volumes_of_an_image_are_places_of_the_box_where_its_layer_cannot_be_written() -> None:
+    def places(request: LeaseRequest) -> set[str]:
+        made = plan_container(
+            request,
+            image="i",
+            driver_uid=0,
+            agent_program="/agent",
+            can_bound_layers=False,
+            volumes=("/data/", "/tmp", "/shown"),  # noqa: S108 -- inside
+        )
+        return set(made.body["HostConfig"]["Tmpfs"])
+
+    shown = Folder(source="/s", target="/shown")
+    assert places(LeaseRequest(image=Image(image_id="x", folders=(shown,)))) == {
+        "/data",
+        "/home/user",
+        "/tmp",  # noqa: S108 -- inside
+        "/workspace",
+    }
+    assert "/data" not in places(replace(REQUEST, privileges=Privileges.ROOT))
+
+
 @pytest.mark.parametrize(
     ("reference", "split"),
     [

@@ -6,11 +6,14 @@ With Privileges.NONE: an ordinary user, no capability, no new privileges, a read
 
 Not covered: the kernel is the host's. The bound on disk holds for each place by itself, and for all together that on
 memory. With Privileges.ROOT, and for an image that brings its own workspace, writes go to a layer on the engine's disk,
-which is bounded only where the engine can bound it (`can_bound_layers`); capabilities are then the engine's usual ones.
+which is bounded only where the engine can bound it (`can_bound_layers`), or to volumes that the image names, which no
+engine bounds; capabilities are then the engine's usual ones. The folder of the agent's socket can be written by who is
+the driver's own user or root of the box, up to the box's memory.
 """
 
 import math
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +67,7 @@ def plan_container(
     agent_program: str,
     can_bound_layers: bool,
     proxy_folder: str | None = None,
+    volumes: Sequence[str] = (),
 ) -> ContainerPlan:
     """Return how to make a container for a request.
 
@@ -74,6 +78,8 @@ def plan_container(
         agent_program: Path of the agent on this machine.
         can_bound_layers: Whether the engine can bound what is written to a container's own layer.
         proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
+        volumes: Places that the image wants on a disk of their own, which no engine bounds: they are empty and bounded
+            places of the box instead.
     """
     is_root = request.privileges is Privileges.ROOT
     folders = sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
@@ -84,7 +90,8 @@ def plan_container(
         binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    places = _places(folders, is_root=is_root, brings_workspace=brings_workspace)
+    kept_volumes = () if writable_layer else volumes
+    places = _places(folders, kept_volumes, is_root=is_root, brings_workspace=brings_workspace)
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
@@ -145,9 +152,11 @@ def _writes_folders(folders: list[Folder]) -> bool:
     return any(folder.access == FolderAccess.READ_WRITE for folder in folders)
 
 
-def _places(folders: list[Folder], *, is_root: bool, brings_workspace: bool) -> dict[str, int]:
+def _places(folders: list[Folder], volumes: Sequence[str], *, is_root: bool, brings_workspace: bool) -> dict[str, int]:
     """Return which places are a tmpfs, and their modes."""
-    places = {} if brings_workspace else {str(WORKSPACE): 0o755}
+    shown = {folder.target for folder in folders}
+    places = {place: 0o755 for path in volumes if (place := posixpath.normpath(path)) not in shown}
+    places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
     places |= {folder.target: 0o755 for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE}
     if is_root:
         return places

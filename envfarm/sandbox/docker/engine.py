@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class ImageFacts:
         labels: Its labels.
         tags: Its names.
         created: When it says that it was made, ISO 8601.
+        volumes: Places that it wants on a disk of their own, in each container a new one.
     """
 
     image_id: str
@@ -64,6 +66,7 @@ class ImageFacts:
     labels: Mapping[str, str]
     tags: tuple[str, ...]
     created: str
+    volumes: tuple[str, ...]
 
 
 class Engine:
@@ -109,7 +112,7 @@ class Engine:
         """Return in a few words why a container ended, as far as the engine remembers; empty where it does not."""
         words: list[str] = []
         with self._mapped("the engine's events"):
-            events = self._api.events(since=0, until=_now(), filters={"container": [container]}, decode=True)
+            events = self._api.events(since=0, until=self._now(), filters={"container": [container]}, decode=True)
             for event in events:
                 action, attributes = str(event.get("Action", "")), event.get("Actor", {}).get("Attributes", {})
                 if action == "oom":
@@ -143,6 +146,7 @@ class Engine:
             labels=config.get("Labels") or {},
             tags=tuple(facts.get("RepoTags") or ()),
             created=str(facts.get("Created") or ""),
+            volumes=tuple(config.get("Volumes") or ()),
         )
 
     def list_images(self, label: str) -> list[str]:
@@ -281,6 +285,11 @@ class Engine:
         with self._mapped("the engine"):
             return dict(self._api.info())
 
+    def _now(self) -> str:
+        """Return the next second by the engine's own clock: this process's may have jumped."""
+        told = datetime.fromisoformat(str(self._api.info()["SystemTime"]))
+        return str(int(told.timestamp()) + 1)
+
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
@@ -387,7 +396,3 @@ def _build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
     if _NO_SPACE in tail.lower():
         return EngineDiskFullError(f"{what}, since the Docker daemon has no room left:\n{tail}")
     return ImageBuildError(f"{what}:\n{tail}")
-
-
-def _now() -> int:
-    return int(time.time()) + 1
