@@ -78,20 +78,17 @@ def plan_container(
         agent_program: Path of the agent on this machine.
         can_bound_layers: Whether the engine can bound what is written to a container's own layer.
         proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
-        volumes: Places that the image wants on a disk of their own, which no engine bounds: they are empty and bounded
-            places of the box instead.
+        volumes: Places that the image wants on a disk of their own, which none bounds: empty, bounded places instead.
     """
-    is_root = request.privileges is Privileges.ROOT
-    folders = sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
+    is_root, folders = request.privileges is Privileges.ROOT, _folders_of(request)
     user = _user_of(folders, driver_uid, is_root=is_root)
     binds, copies = _binds(folders)
-    binds.append(_bind(agent_program, AGENT, read_only=True))
-    if proxy_folder is not None:
-        binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
+    ours = {AGENT: agent_program, PROXY_FOLDER: proxy_folder}
+    binds += [_bind(source, target, read_only=True) for target, source in ours.items() if source is not None]
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    kept_volumes = () if writable_layer else volumes
-    places = _places(folders, kept_volumes, is_root=is_root, brings_workspace=brings_workspace)
+    volumes = () if writable_layer else volumes
+    places = _places(folders, volumes, is_root=is_root, brings_workspace=brings_workspace)
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
@@ -136,6 +133,11 @@ def complete_body(
         "HostConfig": {**host, "Mounts": mounts},
         "Labels": {OWNER_LABEL: owner, PROVIDER_LABEL: provider, **told},
     }
+
+
+def _folders_of(request: LeaseRequest) -> list[Folder]:
+    """Return all folders, those that lie below others behind them."""
+    return sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
 
 
 def _user_of(folders: list[Folder], driver_uid: int, *, is_root: bool) -> int:
