@@ -10,7 +10,7 @@ from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.client.box_users import resolve_user
 from envfarm.sandbox.contract import LeaseRequest, Limits, Network, Privileges
 from envfarm.sandbox.docker.container import ContainerPlan, complete_body, plan_container
-from envfarm.sandbox.docker.engine import split_reference
+from envfarm.sandbox.docker.engine_errors import split_reference
 from envfarm.sandbox.docker.options import read_options
 
 COPIED = Folder(source="/host/code", target="/workspace", access=FolderAccess.COPY_ON_WRITE)
