@@ -5,12 +5,16 @@ from rlimits alone, and `envfarm doctor` says so.
 """
 
 import contextlib
+import math
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_PERIOD_US, _LEAST_QUOTA_US = 100_000, 1000
+"""As the kernel has them."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,13 @@ class ControlGroups:
         folders: All of them; removed by the holder.
         memory: The one that bounds memory, or None.
         pids: The one that bounds processes, or None.
+        cpu: The one that bounds processors, or None; also where none were asked for.
     """
 
     folders: tuple[Path, ...] = ()
     memory: Path | None = None
     pids: Path | None = None
+    cpu: Path | None = None
 
     def join_files(self) -> list[str]:
         """Return the files by which a command joins.
@@ -53,35 +59,52 @@ class ControlGroups:
         return 0
 
 
-def make_control_groups(name: str, *, memory_bytes: int, process_count: int) -> ControlGroups:
+def make_control_groups(
+    name: str, *, memory_bytes: int, process_count: int, cpu_cores: float | None = None
+) -> ControlGroups:
     """Return new groups with these bounds; empty ones where this user may not make any."""
     if (_ROOT / "cgroup.controllers").is_file():
-        return _make_unified(name, memory_bytes, process_count)
+        return _make_unified(name, memory_bytes, process_count, cpu_cores)
     memory = _make(
         _ROOT / "memory" / name, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
     )
     pids = _make(_ROOT / "pids" / name, {"pids.max": process_count + 1})  # bubblewrap itself joins as well
-    return ControlGroups(tuple(folder for folder in (memory, pids) if folder is not None), memory, pids)
+    cpu = None
+    if cpu_cores is not None:
+        cpu = _make(_ROOT / "cpu" / name, {"cpu.cfs_period_us": _PERIOD_US, "cpu.cfs_quota_us": _quota_us(cpu_cores)})
+    return ControlGroups(tuple(folder for folder in (memory, pids, cpu) if folder is not None), memory, pids, cpu)
 
 
-def _make_unified(name: str, memory_bytes: int, process_count: int) -> ControlGroups:
+def _make_unified(name: str, memory_bytes: int, process_count: int, cpu_cores: float | None) -> ControlGroups:
     parent = _own_unified_group()
-    with contextlib.suppress(OSError):
-        (parent / "cgroup.subtree_control").write_text("+memory +pids")
-    bounds = {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": process_count}
+    for words in ("+memory +pids", *(["+cpu"] if cpu_cores is not None else [])):
+        with contextlib.suppress(OSError):
+            (parent / "cgroup.subtree_control").write_text(words)
+    bounds: dict[str, int | str] = {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": process_count}
+    if cpu_cores is not None:
+        bounds["cpu.max"] = f"{_quota_us(cpu_cores)} {_PERIOD_US}"
     folder = _make(parent / name, bounds)
     if folder is None:
         return ControlGroups()
-    enabled = (folder / "cgroup.controllers").read_text().split()
-    if "memory" not in enabled and "pids" not in enabled:
+    enabled = {"memory", "pids", "cpu"} & set((folder / "cgroup.controllers").read_text().split())
+    if not enabled:
         folder.rmdir()
         return ControlGroups()
-    return ControlGroups((folder,), folder if "memory" in enabled else None, folder if "pids" in enabled else None)
+    memory, pids, cpu = (folder if controller in enabled else None for controller in ("memory", "pids", "cpu"))
+    return ControlGroups((folder,), memory, pids, cpu if cpu_cores is not None else None)
+
+
+def _quota_us(cpu_cores: float) -> int:
+    """Return how long processes may run in each period, all together."""
+    return max(math.ceil(cpu_cores * _PERIOD_US), _LEAST_QUOTA_US)
 
 
 def find_control_groups(prefix: str) -> list[Path]:
     """Return the groups whose name begins with `prefix`, wherever this user could have made them."""
-    parents = [_own_unified_group()] if (_ROOT / "cgroup.controllers").is_file() else [_ROOT / "memory", _ROOT / "pids"]
+    if (_ROOT / "cgroup.controllers").is_file():
+        parents = [_own_unified_group()]
+    else:
+        parents = [_ROOT / controller for controller in ("memory", "pids", "cpu")]
     return [group for parent in parents for group in parent.glob(f"{prefix}*") if group.is_dir()]
 
 
@@ -115,7 +138,7 @@ def _own_unified_group() -> Path:
     return _ROOT
 
 
-def _make(folder: Path, bounds: dict[str, int]) -> Path | None:
+def _make(folder: Path, bounds: Mapping[str, int | str]) -> Path | None:
     try:
         folder.mkdir()
     except OSError:

@@ -78,6 +78,7 @@ class JailMaker:
             f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._leases}",
             memory_bytes=request.limits.memory_bytes,
             process_count=request.limits.process_count + OWN_PROCESSES,
+            cpu_cores=request.limits.cpu_cores,
         )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         wire, agents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

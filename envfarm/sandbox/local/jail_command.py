@@ -28,12 +28,13 @@ class HostFacts:
 
     Attributes:
         bubblewrap: Path of the program.
-        agent: Path of the agent.
+        agent: Path of the agent, which lies at `AGENT` inside.
         system: (source, target) of read-only folders and files that every command sees.
         etc: A folder with what programs need of /etc.
         etc_with_network: The same, with places for `network`.
         links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
         network: (source, target) that are seen with the network only.
+        agent_words: What runs as the agent inside: the program's twin needs a Python before it.
     """
 
     bubblewrap: str
@@ -43,6 +44,7 @@ class HostFacts:
     etc_with_network: str
     links: tuple[tuple[str, str], ...]
     network: tuple[tuple[str, str], ...]
+    agent_words: tuple[str, ...] = (AGENT,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,4 +89,4 @@ def jail_arguments(facts: HostFacts, request: LeaseRequest, paths: BoxPaths) -> 
     if paths.proxy is not None:
         words += ["--ro-bind", paths.proxy, PROXY_FOLDER]
     words += ["--remount-ro", "/"]
-    return (*words, "--as-pid-1", "--", AGENT, "--stdio")
+    return (*words, "--as-pid-1", "--", *facts.agent_words, "--stdio")
