@@ -11,7 +11,7 @@ from envfarm.sandbox.local.cgroups import find_control_groups, make_control_grou
 from envfarm.sandbox.local.leftovers import GROUP_PREFIX
 from envfarm.sandbox.local.provider import open_local_provider
 
-BURN = "for i in 1 2 3; do (while :; do :; done) & done; sleep 3; kill %1 %2 %3; wait"
+BURN = "for i in 1 2 3; do timeout 3 sh -c 'while :; do :; done' & done; wait"
 
 
 def may_bound() -> bool:
@@ -30,5 +30,6 @@ def test_busy_processes_share_the_processors_of_their_lease() -> None:
             return await box.exec(["sh", "-c", BURN], timeout_seconds=60)
 
     result = anyio.run(burn, 0.25)
+    assert not result.timed_out
     assert 0.05 < result.cpu_seconds < 0.25 * result.wall_seconds * 1.3 + 0.1, result
     assert not [group for group in find_control_groups(GROUP_PREFIX) if f"-{os.getpid()}-" in group.name]
