@@ -40,4 +40,4 @@ if ! answers; then
     answers || give_up "the Docker daemon did not come up: see /var/log/dockerd.log, or journalctl -u docker"
 fi
 
-.venv/bin/python -m envfarm.cli.main images base
+.venv/bin/envfarm images base

@@ -19,6 +19,7 @@ def ls_command(
     from envfarm.images.built_images import BuiltImages
     from envfarm.images.disk_budget import find_strays
     from envfarm.images.eviction import bytes_of
+    from envfarm.images.foreign_images import foreign_images
     from envfarm.images.image_audit import first_leak
     from envfarm.images.layer_store import LayerStore
     from envfarm.sandbox.docker.engine import open_engine
@@ -29,15 +30,18 @@ def ls_command(
     layers = list(LayerStore(folder).stored())
     with open_engine() as engine:
         strays = find_strays(engine, folder)
+        foreign = sorted(foreign_images(engine), key=lambda known: -known.used_at)
     rows = []
     for known in images:
         certificate = records.certificate_of(known.built)
         audit = "not audited" if certificate is None else first_leak(certificate) or "clean"
         sizes = {layer.name: layer.size_bytes for layer in known.built.layers if layer.size_bytes}
         rows.append({"task_id": known.built.task_id, "image_id": known.built.image_id, "bytes": sizes, "audit": audit})
-    total = bytes_of(images, layers)
+    total = bytes_of([*images, *foreign], layers)
+    others = [{"reference": known.built.reference, "bytes": bytes_of([known], [])} for known in foreign]
     if json_:
-        print_json({"images": rows, "total_bytes": total, "layers_in_cache": len(layers), "unknown_images": strays})
+        told = {"images": rows, "foreign_images": others, "total_bytes": total, "layers_in_cache": len(layers)}
+        print_json({**told, "unknown_images": strays})
         return
     table = Table("task", "image", "task layer", "shared layers", "audit", box=None)
     for row, known in zip(rows, images, strict=True):
@@ -50,9 +54,12 @@ def ls_command(
             as_megabytes(shared),
             str(row["audit"]),
         )
+    for known in foreign:
+        table.add_row("of another maker", known.built.reference, as_megabytes(bytes_of([known], [])), "", "")
     console = Console()
     console.print(table)
-    console.print(f"{len(images)} images and {len(layers)} layers in the cache: {as_megabytes(total)} beside the base")
+    count = len(images) + len(foreign)
+    console.print(f"{count} images and {len(layers)} layers in the cache: {as_megabytes(total)} beside the bases")
     if strays:
         console.print(f"{len(strays)} more images of tasks are not of this cache: envfarm images prune --all")
 
@@ -75,7 +82,8 @@ def prune_command(
     gigabytes = load_settings(Path.cwd(), os.environ).images.budget_gigabytes if budget is None else budget
     folder = _cache_folder(cache)
     with open_engine() as engine:
-        done = keep_within(0 if all_ else int(gigabytes * GIGABYTE), engine, folder, report=console.print)
+        budget_bytes = 0 if all_ else int(gigabytes * GIGABYTE)
+        done = keep_within(budget_bytes, engine, folder, spares_recent=not all_, report=console.print)
         strays = find_strays(engine, folder) if all_ else []
         for image in strays:
             try:

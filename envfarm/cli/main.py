@@ -117,3 +117,7 @@ def _tell(error: BaseException) -> int:
         raise error
     sys.stderr.write(f"envfarm: {' '.join(str(error).split())}\n")
     return _EXIT_USER if isinstance(error, UserError) else _EXIT_FARM
+
+
+if __name__ == "__main__":
+    main()

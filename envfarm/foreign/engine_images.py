@@ -11,11 +11,10 @@ import anyio.to_thread
 from envfarm.errors import ContainerImageMissingError, ImageBuildError
 from envfarm.foreign.box import FoundImage
 from envfarm.formats.new_folder import write_file
+from envfarm.images.foreign_images import FOREIGN_LABEL, FOREIGN_REPOSITORY
 from envfarm.records.image import Image
 from envfarm.sandbox.docker.engine import Engine, ImageFacts
 
-LABEL = "envfarm.foreign"
-_REPOSITORY = "envfarm-foreign"
 _TAG_DIGITS = 32
 Told = Callable[[str], None]
 
@@ -23,10 +22,11 @@ Told = Callable[[str], None]
 class EngineImages:
     """Brings images by an engine; what a recipe made is found again by the digest of its folder."""
 
-    def __init__(self, engine: Engine, report: Told | None = None) -> None:
-        """Take the engine, and who is told in one line what takes long."""
+    def __init__(self, engine: Engine, report: Told | None = None, *, make_room: Told | None = None) -> None:
+        """Take the engine, who is told in one line what takes long, and what makes room beside a new image's id."""
         self._engine = engine
         self._report = report
+        self._make_room = make_room
 
     async def named(self, name: str, *, timeout_seconds: float) -> FoundImage:
         """Return an image by its name, pulled where it is not there.
@@ -41,7 +41,7 @@ class EngineImages:
             try:
                 return self._engine.image_facts(name)
             except ContainerImageMissingError:
-                self._engine.pull_image(name, self._report)
+                self._engine.pull_image(name, self._report, timeout_seconds=timeout_seconds)
                 return self._engine.image_facts(name)
 
         return _found(name, await _bounded(bring, f"bringing the image {name}", timeout_seconds))
@@ -54,20 +54,24 @@ class EngineImages:
         Raises:
             ImageBuildError: It cannot be built, or not in time; no image of that name is left.
         """
-        tag = f"{_REPOSITORY}:{_digest(files, programs)[:_TAG_DIGITS]}"
+        tag = f"{FOREIGN_REPOSITORY}:{_digest(files, programs)[:_TAG_DIGITS]}"
 
         def build() -> ImageFacts:
             try:
-                return self._engine.image_facts(tag)
+                facts = self._engine.image_facts(tag)
+                self._engine.tag_image(tag, tag)  # it is used now; see `foreign_images`
             except ContainerImageMissingError:
                 with tempfile.TemporaryDirectory(prefix="envfarm-foreign-") as folder:
                     for path, content in files.items():
                         write_file(Path(folder) / path, content, executable=path in programs)
-                    labels = {LABEL: "1"}
+                    labels = {FOREIGN_LABEL: "1"}
                     self._engine.build_image(
                         Path(folder), tag, labels=labels, timeout_seconds=timeout_seconds, report=self._report
                     )
-                return self._engine.image_facts(tag)
+                facts = self._engine.image_facts(tag)
+                if self._make_room is not None:
+                    self._make_room(facts.image_id)
+            return facts
 
         return _found(tag, await _bounded(build, "building the task's image", timeout_seconds))
 

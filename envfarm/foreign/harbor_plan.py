@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from envfarm.errors import TaskError
+from envfarm.foreign.plan_values import impossible_values
 from envfarm.formats.harbor_config import (
     AgentTable,
     Artifact,
@@ -147,7 +148,7 @@ def make_plan(config: Config, tree: TaskTree, *, folder_name: str) -> HarborPlan
         TaskError: It contradicts itself, lacks a file, or asks for what cannot be given: Windows, accelerators, a
             docker-compose file.
     """
-    for problem in contradictions(config):
+    for problem in (*contradictions(config), *impossible_values(config)):
         raise _refused(problem)
     _refuse_unsupported(config, tree)
     return HarborPlan(

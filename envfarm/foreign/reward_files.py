@@ -42,7 +42,8 @@ done
 """
 _LINKS = """
 for name in reward.json reward.txt; do
-    if [ -L "/logs/verifier/$name" ]; then echo "$name"; fi
+    place=/logs/verifier/$name
+    if [ -L "$place" ]; then echo "$name"; elif [ -e "$place" ] && [ ! -f "$place" ]; then echo "$name"; fi
 done
 [ ! -L /logs ] && [ ! -L /logs/verifier ] || echo /logs/verifier
 """
@@ -100,7 +101,7 @@ class RewardReading:
     async def _check(self, box: Box) -> None:
         linked = (await box.own(_LINKS)).split()
         if linked:
-            message = f"{linked[0].decode('utf-8', 'replace')} is a link, and no reward"
+            message = f"{linked[0].decode('utf-8', 'replace')} is a link or no regular file, and no reward"
             raise RewardError(message, code=str(RewardProblem.MALFORMED))
         if self.worker is None:
             return

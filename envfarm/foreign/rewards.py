@@ -12,6 +12,7 @@ from enum import StrEnum
 from envfarm.errors import RewardError
 
 REWARD_KEY = "reward"
+_MOST_KEYS, _LONGEST_KEY = 1000, 1000
 Rewards = Mapping[str, float]
 
 
@@ -109,7 +110,16 @@ def _read_json(content: bytes) -> dict[str, float]:
         raise _error(RewardProblem.MALFORMED, f"reward.json is no object: {_short(content)}")
     if not document:
         raise _error(RewardProblem.EMPTY, "reward.json is {}: it names no reward")
-    return {key: _number(key, value) for key, value in document.items()}
+    if len(document) > _MOST_KEYS:
+        raise _error(RewardProblem.MALFORMED, f"reward.json names {len(document)} rewards, more than {_MOST_KEYS}")
+    return {_key(key): _number(key, value) for key, value in document.items()}
+
+
+def _key(key: str) -> str:
+    """Return a key that a record can hold: escapes of JSON can spell half a character."""
+    if len(key) > _LONGEST_KEY or any("\ud800" <= letter <= "\udfff" for letter in key):
+        raise _error(RewardProblem.MALFORMED, f"reward.json: {key[:40]!r} names no reward")
+    return key
 
 
 def _number(key: str, value: object) -> float:

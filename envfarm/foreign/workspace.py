@@ -10,11 +10,13 @@ from envfarm.errors import UserError
 from envfarm.foreign.box import Box
 
 _MOST_BYTES = 1 << 30
+_MODES = 0o777
+"""Without set-user bits: what is unpacked belongs to root."""
 _CLEAR = 'find "$1" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +'
 
 
 def pack_workspace(folder: Path) -> bytes:
-    """Return a folder as an archive: files, folders and links, with their modes; sockets and devices stay away.
+    """Return a folder as an archive: files, folders and links, with their permissions; sockets and devices stay away.
 
     Raises:
         UserError: It cannot be read, or is larger than 1 GiB.
@@ -28,6 +30,7 @@ def pack_workspace(folder: Path) -> bytes:
                 if not (member.isdir() or member.issym() or member.isreg() or member.islnk()):
                     continue
                 member.uid = member.gid = 0
+                member.mode &= _MODES
                 member.uname = member.gname = ""
                 total += member.size
                 if total > _MOST_BYTES:
@@ -46,10 +49,15 @@ def pack_workspace(folder: Path) -> bytes:
 
 def _walk(folder: Path) -> list[Path]:
     found = []
-    for place, names, entries in os.walk(folder):
+    for place, names, entries in os.walk(folder, onerror=_refuse):
         names.sort()
         found += [Path(place) / name for name in sorted([*names, *entries])]
     return [path for path in found if not stat.S_ISSOCK(path.lstat().st_mode)]
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is no empty one."""
+    raise error
 
 
 async def replace_workspace(box: Box, archive: bytes, *, owner: str | None = None) -> None:

@@ -116,22 +116,23 @@ async def ensure_environment(package: TaskPackage, works: ImageWorks) -> Path:
 
 @contextmanager
 def made_image(package: TaskPackage, works: ImageWorks, environment: Path) -> Iterator[MadeImage]:
-    """Make all layers of a task's image; that of the task itself is gone after the block."""
+    """Make all layers of a task's image; that of the task, and what holds the others, is gone after the block."""
     interpreter = interpreter_at(environment / "bin" / "python")
     if interpreter is None:
         message = f"the interpreter of {environment.name} is gone from this machine"
         raise ImageBuildError(message, attribution=Attribution.FARM)
-    shared = [("environment", _environment_layer(environment, interpreter, works))]
-    if interpreter.folders():
-        shared.insert(0, ("interpreter", _interpreter_layer(interpreter, works)))
-    else:
-        require_in_base(interpreter, works)
-    layers = [RecipeLayer(name="base", diff_id=diff_id) for diff_id in works.engine.image_facts(works.base).layers]
-    layers += [
-        RecipeLayer(name=name, diff_id=layer.facts.diff_id, size_bytes=layer.facts.size_bytes) for name, layer in shared
-    ]
-    files = {layer.facts.diff_id: layer.path for _, layer in shared}
     with unfinished_folder(works.cache_folder / "layers") as folder:
+        shared = [("environment", _environment_layer(environment, interpreter, works, folder))]
+        if interpreter.folders():
+            shared.insert(0, ("interpreter", _interpreter_layer(interpreter, works, folder)))
+        else:
+            require_in_base(interpreter, works)
+        layers = [RecipeLayer(name="base", diff_id=diff_id) for diff_id in works.engine.image_facts(works.base).layers]
+        layers += [
+            RecipeLayer(name=name, diff_id=layer.facts.diff_id, size_bytes=layer.facts.size_bytes)
+            for name, layer in shared
+        ]
+        files = {layer.facts.diff_id: layer.path for _, layer in shared}
         path = folder / "task.tar"
         try:
             with path.open("wb") as file:
@@ -149,20 +150,20 @@ def made_image(package: TaskPackage, works: ImageWorks, environment: Path) -> It
         yield MadeImage(recipe=recipe, files={**files, facts.diff_id: path})
 
 
-def _interpreter_layer(interpreter: Interpreter, works: ImageWorks) -> StoredLayer:
+def _interpreter_layer(interpreter: Interpreter, works: ImageWorks, holder: Path) -> StoredLayer:
     def entries() -> list[LayerEntry]:
         works.report(f"making the layer of Python {interpreter.full}, once")
         return interpreter_entries(interpreter)
 
-    return LayerStore(works.cache_folder).ensure(interpreter_key(interpreter), entries)
+    return LayerStore(works.cache_folder).ensure(interpreter_key(interpreter), entries, holder)
 
 
-def _environment_layer(environment: Path, interpreter: Interpreter, works: ImageWorks) -> StoredLayer:
+def _environment_layer(environment: Path, interpreter: Interpreter, works: ImageWorks, holder: Path) -> StoredLayer:
     def entries() -> list[LayerEntry]:
         works.report(f"making the layer of {environment.name}, once for all commits with its lock")
         return environment_entries(environment, interpreter)
 
-    return LayerStore(works.cache_folder).ensure(environment_key(environment, interpreter), entries)
+    return LayerStore(works.cache_folder).ensure(environment_key(environment, interpreter), entries, holder)
 
 
 def require_in_base(interpreter: Interpreter, works: ImageWorks) -> None:

@@ -1,7 +1,9 @@
 """Which images this machine has built, and when each was used last: one small file per task in the cache."""
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +36,17 @@ class BuiltImages:
         """Yield all of them; a damaged file counts as none."""
         for path in sorted(self._folder.glob("*.image.json")):
             built = _read(path, BuiltImage)
-            if built is not None:
-                yield KnownImage(built=built, used_at=path.stat().st_mtime)
+            with suppress(FileNotFoundError):  # forgotten meanwhile
+                if built is not None:
+                    yield KnownImage(built=built, used_at=path.stat().st_mtime)
 
     def find(self, task_digest: str) -> BuiltImage | None:
         """Return what was built of a task, if anything; counts as use."""
         path = self._path(task_digest, "image")
         built = _read(path, BuiltImage)
         if built is not None:
-            os.utime(path)
+            with suppress(FileNotFoundError):  # forgotten meanwhile: the engine says whether the image is there
+                os.utime(path)
         return built
 
     def add(self, built: BuiltImage) -> None:
@@ -69,7 +73,7 @@ class BuiltImages:
 
 def _write(path: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     partial.write_bytes(encode_line(record))
     partial.rename(path)
 

@@ -1,5 +1,6 @@
-"""Keeps images of tasks and their layers within a budget of disk."""
+"""Keeps images of tasks, ours and those of other makers, and our layers within a budget of disk."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 from envfarm.errors import ContainerImageMissingError, SandboxStartError
 from envfarm.images.built_images import BuiltImages
 from envfarm.images.eviction import Eviction, plan_eviction
+from envfarm.images.foreign_images import foreign_images
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.recipe import IMAGE_LABEL
 from envfarm.images.unfinished import remove_unfinished
 from envfarm.records.image import BuiltImage
 from envfarm.sandbox.docker.engine import Engine
+
+_RECENT_SECONDS = 600.0
 
 
 def keep_within(
@@ -20,9 +24,19 @@ def keep_within(
     cache_folder: Path,
     *,
     kept_ids: frozenset[str] = frozenset(),
+    spares_recent: bool = True,
     report: Callable[[str], None] | None = None,
 ) -> Eviction:
     """Remove what was not used longest until the rest fits; an image that a container uses stays for now.
+
+    Args:
+        budget_bytes: What all may take.
+        engine: Has the images.
+        cache_folder: envfarm's cache on this machine.
+        kept_ids: Ids of images that stay.
+        spares_recent: Whether images of other makers' tasks stay for ten minutes after their last use: somebody may be
+            about to lease one.
+        report: Is told in one line what stays for now.
 
     Returns:
         What was to go. Images that somebody removed from the engine are forgotten on the way.
@@ -30,7 +44,11 @@ def keep_within(
     remove_unfinished(cache_folder)
     _forget_lost(engine, cache_folder)
     records = BuiltImages(cache_folder)
-    plan = plan_eviction(list(records.all()), list(LayerStore(cache_folder).stored()), budget_bytes, kept_ids=kept_ids)
+    foreign = foreign_images(engine)
+    if spares_recent:
+        kept_ids |= {image.built.image_id for image in foreign if image.used_at > time.time() - _RECENT_SECONDS}
+    stored = list(LayerStore(cache_folder).stored())
+    plan = plan_eviction([*records.all(), *foreign], stored, budget_bytes, kept_ids=kept_ids)
     for image in plan.images:
         try:
             engine.remove_image(image.built.reference)
@@ -38,7 +56,8 @@ def keep_within(
             if report is not None:
                 report(f"{image.built.task_id} stays for now: {error}")
             continue
-        records.forget(image.built.task_digest)
+        if image.built.task_digest:
+            records.forget(image.built.task_digest)
     for layer in plan.layers:
         layer.path.unlink(missing_ok=True)
     return plan

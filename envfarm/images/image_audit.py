@@ -5,7 +5,7 @@ as the engine gives it out. Each check is named; the certificate names the image
 
 Covered: objects, refs, logs, index and settings of git, bundles and packs elsewhere; files of the workspace that are
 not the base's; caches, byte code, build folders; releases of the project itself; contents, long lines and hidden tests
-of the fix in any file, also in archives of files; the image's own configuration.
+of the fix in any file, also packed (see `packed_contents`); the image's own configuration.
 Not covered: what a policy knows from its own training; a fix in another form than its text, as in a compiled library.
 """
 

@@ -49,7 +49,9 @@ def view_repository(files: Sequence[LayerFile], base_commit: str) -> RepositoryV
         try:
             _lay_together(files, folder)
             tree = _read_tree(folder, base_commit)
-            objects = _strays(folder, base_commit)
+            reached = set(_git(folder, "rev-list", "--objects", "--no-object-names", base_commit).split())
+            objects = _strays(folder, reached)
+            told = told if told != CLEAN else _odd_names(files, folder, tree, reached)
         except subprocess.CalledProcessError as error:
             words = " ".join(error.stderr.decode(errors="replace").split())[:200]
             return RepositoryView(objects=f"the repository cannot be read: {words}", files=told)
@@ -93,9 +95,23 @@ def _read_tree(folder: Path, base_commit: str) -> dict[str, str]:
     return tree
 
 
-def _strays(folder: Path, base_commit: str) -> str:
+def _odd_names(files: Sequence[LayerFile], folder: Path, tree: Mapping[str, str], reached: set[bytes]) -> str:
+    """Say which index or list of cut history, in whichever layer, names what the base has not."""
+    for file in files:
+        if file.path == "shallow" and not set(file.content.split()) <= reached:
+            return f".git/shallow in layer {file.layer} names a commit that the base does not reach"
+        if file.path == "index":
+            (folder / "main" / "index").write_bytes(file.content)
+            for line in _git(folder, "ls-files", "--stage", "-z").split(b"\0")[:-1]:
+                facts, _, path = line.partition(b"\t")
+                name = path.decode("utf-8", "surrogateescape")
+                if tree.get(name) != facts.split(b" ")[1].decode():
+                    return f".git/index in layer {file.layer} has {name} in a form that the base has not"
+    return CLEAN
+
+
+def _strays(folder: Path, reached: set[bytes]) -> str:
     present = set(_git(folder, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split())
-    reached = set(_git(folder, "rev-list", "--objects", "--no-object-names", base_commit).split())
     strays = sorted(present - reached)
     return f"the object {strays[0].decode()}, which the base does not reach" if strays else CLEAN
 

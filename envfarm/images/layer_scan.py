@@ -1,15 +1,14 @@
 """Reads the files of an image one after the other, and keeps what could tell a fix."""
 
 import hashlib
-import io
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from envfarm.images.fix_marks import FixMarks
 from envfarm.images.image_archive import LayerFile
 from envfarm.images.image_repository import CLEAN
+from envfarm.images.packed_contents import unpacked_contents
 from envfarm.images.python_layers import INTERPRETER
 from envfarm.records.task import PROJECT_FOLDER, TaskPackage
 from envfarm.sandbox.contract import PROJECT, WORKSPACE
@@ -39,7 +38,6 @@ _PACK, _BUNDLE = b"PACK\0\0\0", re.compile(rb"# v\d git bundle\n")
 _DELETION = ".wh."
 """What a layer says of a file that it takes away."""
 _UNCHECKED = 1
-_LARGEST_ARCHIVE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -166,24 +164,11 @@ class LayerScan:
         self._compiled[f"{folder}/{name.partition('.')[0]}.py" if name else ""] = _at(file)
 
     def _mark(self, file: LayerFile, *, of_strangers: bool) -> str | None:
-        for content in (file.content, *_members(file)):
+        for content in (file.content, *unpacked_contents(file.content)):
             mark = self.marks.find(content, of_strangers=of_strangers)
             if mark is not None:
                 return mark
         return None
-
-
-def _members(file: LayerFile) -> Iterator[bytes]:
-    """Yield what an archive of files holds; nothing for any other."""
-    if not file.content.startswith(b"PK\x03\x04") or len(file.content) > _LARGEST_ARCHIVE:
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
-            for info in archive.infolist():
-                if info.file_size <= _LARGEST_ARCHIVE:
-                    yield archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):  # no archive after all
-        return
 
 
 def _plain(name: str) -> str:

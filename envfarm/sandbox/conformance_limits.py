@@ -1,5 +1,10 @@
 """Checks of `conformance`: the bounds on a sandbox hold, and it goes on being of use where one was hit."""
 
+from contextlib import suppress
+
+import anyio
+
+from envfarm.errors import SandboxRefusedError
 from envfarm.sandbox.conformance_material import (
     Check,
     ConformanceMaterial,
@@ -62,6 +67,18 @@ async def processes_are_held(material: ConformanceMaterial) -> None:
         await expect_output(sandbox, "echo alive", output="alive\n", what="the next command")
 
 
+async def a_command_beside_a_fork_bomb_runs_or_is_refused(material: ConformanceMaterial) -> None:
+    """Where one command takes all processes, another one runs or is refused by name; afterwards there is room again."""
+    async with material.lease(limits=Limits(process_count=40)) as sandbox:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: run_shell(sandbox, 'exec python3 -c "$1"', _FORK_BOMB, timeout_seconds=2.0))
+            await anyio.sleep(0.7)
+            for _ in range(5):
+                with suppress(SandboxRefusedError):
+                    await run_shell(sandbox, ":", timeout_seconds=_PROMPT_SECONDS)
+        await expect_output(sandbox, "echo alive", output="alive\n", what="the next command")
+
+
 async def file_size_is_held(material: ConformanceMaterial) -> None:
     """No file grows past its bound."""
     async with material.lease(limits=Limits(file_size_bytes=MEBIBYTE)) as sandbox:
@@ -92,6 +109,7 @@ LIMIT_CHECKS: tuple[Check, ...] = (
     a_full_disk_is_held,
     exhausted_memory_is_held,
     processes_are_held,
+    a_command_beside_a_fork_bomb_runs_or_is_refused,
     file_size_is_held,
     processor_time_is_held,
     use_is_accounted,

@@ -1,9 +1,12 @@
 """A task with a repository, and leaks of its fix to be planted into layers of its image."""
 
+import gzip
 import io
 import os
 import subprocess
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +150,44 @@ def fix_in_wheel(task: LeakyTask) -> dict[str, bytes]:
     return {"opt/python/lib/bundled.whl": buffer.getvalue()}
 
 
+def packed(path: str, pack: Callable[[bytes], bytes]) -> Plant:
+    """Plant the fixed source, with lines of its own around it, packed in some way."""
+    content = f"# before\n{FIXED}# after\n".encode()
+    return lambda _: {path: pack(content)}
+
+
+def as_tar(content: bytes, mode: str = "w:gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload] -- a mode of the caller's
+        info = tarfile.TarInfo("tiny-1.6/tiny.py")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def as_zip(content: bytes, name: str = "tiny.py") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("broken.py", "x = 1\n" * 9)
+        archive.writestr(name, content)
+    data = bytearray(buffer.getvalue())
+    data[60] ^= 0xFF  # of the first file, which hides no other
+    return bytes(data)
+
+
+def as_loose_object(content: bytes) -> bytes:
+    return zlib.compress(b"blob %d\0" % len(content) + content)
+
+
+def index_of_the_fix(task: LeakyTask) -> dict[str, bytes]:
+    git(task.repository, "read-tree", "--index-output=.git/other", task.fix)
+    return {"workspace/.git/index": (task.repository / ".git" / "other").read_bytes()}
+
+
+def shallow_at_the_fix(task: LeakyTask) -> dict[str, bytes]:
+    return {"workspace/.git/shallow": f"{task.fix}\n".encode()}
+
+
 def fix_by_name(task: LeakyTask) -> dict[str, bytes]:
     return {"opt/note": f"cherry-pick {task.fix}".encode()}
 
@@ -194,6 +235,20 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     ),
     "the fix vendored": (at(f"{_SITE}/vendor/other.py", f"import os\n{FIX_LINES}"), "fix_contents"),
     "the fix in a wheel": (fix_in_wheel, "fix_contents"),
+    "the fix in a source archive": (packed(f"{_SITE}/tiny-1.6.tar.gz", as_tar), "fix_contents"),
+    "the fix in an archive of xz": (packed("opt/x", lambda text: as_tar(text, "w:xz")), "fix_contents"),
+    "the fix in an archive of bzip2": (packed("opt/x", lambda text: as_tar(text, "w:bz2")), "fix_contents"),
+    "the fix in a plain archive in a zip": (packed("opt/x", lambda text: as_zip(as_tar(text, "w"))), "fix_contents"),
+    "the fix in a wheel in a source archive": (packed("opt/x", lambda text: as_tar(as_zip(text))), "fix_contents"),
+    "the fix in a program that is a zip": (
+        packed("opt/x", lambda text: b"#!/usr/bin/python3\n" + as_zip(text)),
+        "fix_contents",
+    ),
+    "the fix compressed": (packed("opt/x", gzip.compress), "fix_contents"),
+    "the fix compressed and cut off": (packed("opt/x", lambda text: gzip.compress(text)[:-4]), "fix_contents"),
+    "an object of git under another name": (packed("opt/x", as_loose_object), "fix_contents"),
+    "an index that knows the fix": (index_of_the_fix, "git_files"),
+    "cut history that names the fix": (shallow_at_the_fix, "git_files"),
     "the fix's commit": (fix_by_name, "fix_contents"),
     "the task's own patch": (task_secret, "fix_contents"),
 }

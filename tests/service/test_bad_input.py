@@ -132,3 +132,9 @@ def test_a_damaged_task_is_refused_by_the_name_of_the_file(folder: Path, damaged
     done = envfarm(folder, "grade", "task", "--oracle")
     assert done.returncode == 2
     assert damaged in done.stderr
+
+
+def test_the_module_of_the_command_is_the_command(folder: Path) -> None:
+    words = [sys.executable, "-m", "envfarm.cli.main", "nosuchverb"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, "nosuchverb" in done.stderr) == (2, True)

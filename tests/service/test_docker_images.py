@@ -1,9 +1,11 @@
 """Images of tasks on a real Docker daemon: the same bit for bit, a few megabytes each, graded, pruned, audited."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,24 @@ import msgspec
 import pytest
 
 from envfarm.errors import ImageBuildError
+from envfarm.foreign.engine_images import EngineImages
 from envfarm.formats.harbor import read_package, write_package
-from envfarm.images.builder import ImageWorks, build_task_image, made_image, require_in_base, send, send_all
+from envfarm.images import disk_budget
+from envfarm.images.builder import (
+    ImageWorks,
+    build_task_image,
+    ensure_environment,
+    made_image,
+    require_in_base,
+    send,
+    send_all,
+)
 from envfarm.images.disk_budget import keep_within
+from envfarm.images.foreign_images import foreign_images
 from envfarm.images.image_archive import archive_parts
 from envfarm.images.interpreters import Interpreter
 from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, WORKSPACE_ARCHIVE, Environment, ValidationRecord
-from envfarm.sandbox.docker.engine import open_engine
+from envfarm.sandbox.docker.engine import Engine, open_engine
 from envfarm.sandbox.local.provider import open_local_provider
 from task_miner.packaging.package import PackageParts, build_package
 
@@ -232,6 +245,54 @@ def test_an_image_that_a_container_uses_stays(place: Envfarm, task: Path) -> Non
             assert engine.image_facts(built["image_id"]).tags == (built["reference"],)
         finally:
             engine.remove_container(container)
+
+
+def test_making_room_takes_no_layer_from_a_build_under_way(place: Envfarm, task: Path, docker_base: str) -> None:
+    package = read_package(task)
+
+    async def build(works: ImageWorks) -> str:
+        environment = await ensure_environment(package, works)
+        with made_image(package, works, environment) as made:
+            place("images", "prune", "--budget", "0")
+            assert list((place.cache / "layers").glob("*.tar")) == []
+            send_all(made, works)
+            return works.engine.image_facts(made.recipe.tag).image_id
+
+    assert with_works(place.cache, docker_base, build) == place.json("images", "build", task)["image_id"]
+
+
+def test_images_of_other_makers_are_listed_and_pruned_by_their_last_use(
+    place: Envfarm, task: Path, docker_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place("images", "build", task)
+    found = {}
+
+    async def use(engine: Engine, name: str) -> None:
+        files = {"Dockerfile": f"FROM {docker_base}\nRUN echo {name} && head -c 3000000 /dev/urandom > /x\n".encode()}
+        found[name] = await EngineImages(engine).built(files, frozenset(), timeout_seconds=60)
+
+    with open_engine() as engine:
+        for name in ("one", "two", "one"):  # the first one is used last
+            anyio.run(use, engine, f"{name} {os.getpid()}")
+            time.sleep(0.1)
+        one, two = (image.image.reference for image in found.values())
+        listed = place.json("images", "ls")["foreign_images"]
+        mine = [item for item in listed if item["reference"] in {one, two}]
+        assert [item["reference"] for item in mine] == [one, two]
+        assert all(3_000_000 <= item["bytes"] < 3_100_000 for item in mine), mine
+        total = place.json("images", "ls")["total_bytes"]
+        place("images", "prune", "--budget", "0")
+        assert {tag for image in engine.list_images("envfarm.foreign") for tag in engine.image_facts(image).tags} >= {
+            one,
+            two,
+        }
+        monkeypatch.setattr(disk_budget, "_RECENT_SECONDS", -60.0)
+        later = {image.built.image_id for image in foreign_images(engine) if image.built.reference != two}
+        place("images", "build", task)
+        keep_within(total - 1_000_000, engine, place.cache, kept_ids=frozenset(later))
+        tags = {tag for image in engine.list_images("envfarm.foreign") for tag in engine.image_facts(image).tags}
+        assert (one in tags, two in tags) == (True, False)
+        engine.remove_image(one)
 
 
 def test_a_build_that_is_killed_leaves_nothing_half_made_and_goes_on(place: Envfarm, task: Path) -> None:

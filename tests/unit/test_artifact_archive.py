@@ -67,6 +67,63 @@ def test_files_folders_and_links_inside_come_without_owner_and_set_user_bits() -
     assert found["app/out/hard"].isreg()
 
 
+def test_what_lies_below_a_link_or_is_reached_through_one_stays_behind() -> None:
+    """By its text such a link stays inside; where it really lies, it leads to the tests of the box that judges."""
+    below = [
+        member("app/out/here", tarfile.SYMTYPE, link="."),
+        member("app/out/here/here/answer", tarfile.SYMTYPE, link="../../tests/expected"),
+        member("app/out/here/file"),
+    ]
+    assert set(cleaned(below)) == {"app/out/here"}
+    through = [
+        member("app/out/a/b/up", tarfile.SYMTYPE, link="../.."),
+        member("app/out/answer", tarfile.SYMTYPE, link="a/b/up/../../tests/expected"),
+        member("app/out/fine", tarfile.SYMTYPE, link="a/b/up/other"),
+    ]
+    assert set(cleaned(through)) == {"app/out/a/b/up", "app/out/fine"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40), "GNU.sparse.name": "x"},
+        {"size": "9" * 30},
+    ],
+    ids=["holes", "size"],
+)
+def test_a_file_that_says_it_is_huge_takes_no_memory(headers: dict[str, str]) -> None:
+    info = member("app/out/file")
+    info.size, info.pax_headers = 512, {**headers, "GNU.sparse.name": "app/out/file"} if len(headers) > 1 else headers
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"0\n0\n".ljust(512, b"\0")))
+    with pytest.raises(ValueError, match="no archive"):
+        clean_archive(packed.getvalue(), SOURCE, limit_bytes=1 << 20)
+
+
+def test_hard_links_count_as_often_as_they_are_there() -> None:
+    members = [
+        member("app/out/" + "x" * 80),
+        *(member(f"app/out/{n}", tarfile.LNKTYPE, link="app/out/" + "x" * 80) for n in range(9)),
+    ]
+    assert len(clean_archive(pack(members), SOURCE, limit_bytes=10 * 88)) > 880
+    with pytest.raises(ValueError, match="more than may be carried"):
+        clean_archive(pack(members), SOURCE, limit_bytes=10 * 88 - 1)
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-1", "1e300"])
+def test_a_time_that_is_none_is_dropped(time: str) -> None:
+    info = member("app/out/file")
+    info.pax_headers = {"mtime": time}
+    assert cleaned([info])["app/out/file"].mtime == 0
+
+
+def test_the_whole_root_holds_nothing_above_it() -> None:
+    archive = clean_archive(pack([member("../up"), member(".."), member("etc/x")]), PurePosixPath("/"))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        assert found.getnames() == ["etc/x"]
+
+
 def test_excluded_names_stay_behind_with_all_below_them() -> None:
     members = [member(f"app/out/{name}") for name in ("a.o", "b.c", "cache/x", "deep/cache/y", "deep/z.o")]
     assert set(cleaned(members, ["*.o", "cache"])) == {"app/out/b.c"}

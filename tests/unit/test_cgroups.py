@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.sandbox.local.cgroups import ControlGroups, remove_group
+from envfarm.sandbox.local import cgroups
+from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups, remove_group
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,37 @@ def test_a_process_of_another_namespace_is_not_taken_for_our_own_group(tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, start_new_session=True)
     assert done.returncode == 0, "it signalled process 0, which means its own group"
+
+
+@pytest.mark.parametrize(
+    ("cores", "unified", "quota"),
+    [
+        (None, False, None),
+        (None, True, None),
+        (1.5, False, "150000"),
+        (1.5, True, "150000 100000"),
+        (1e-9, False, "1000"),
+    ],
+)
+def test_processors_are_bounded_where_it_is_asked_for(
+    cores: float | None, *, unified: bool, quota: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "_own_unified_group", lambda: tmp_path)
+    for controller in ("memory", "pids", "cpu"):
+        (tmp_path / controller).mkdir()
+    if unified:
+        (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+        make = Path.mkdir
+
+        def mkdir(folder: Path, *arguments: int) -> None:  # a kernel's folder has its files at once
+            make(folder, *arguments)
+            (folder / "cgroup.controllers").write_text("cpu memory pids\n")
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    groups = make_control_groups("g")
+    groups.bound(memory_bytes=1, process_count=1, cpu_cores=cores)
+    place = tmp_path / "g" / "cpu.max" if unified else tmp_path / "cpu" / "g" / "cpu.cfs_quota_us"
+    assert (place.read_text() if place.exists() else None) == quota
+    assert groups.cpu is not None
+    assert len(groups.folders) == (1 if unified else 3)

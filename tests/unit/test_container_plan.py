@@ -10,7 +10,7 @@ from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.client.box_users import resolve_user
 from envfarm.sandbox.contract import LeaseRequest, Limits, Network, Privileges
 from envfarm.sandbox.docker.container import ContainerPlan, complete_body, plan_container
-from envfarm.sandbox.docker.engine import split_reference
+from envfarm.sandbox.docker.engine_errors import split_reference
 from envfarm.sandbox.docker.options import read_options
 
 COPIED = Folder(source="/host/code", target="/workspace", access=FolderAccess.COPY_ON_WRITE)
@@ -19,7 +19,8 @@ WRITTEN = Folder(source="/host/out", target="/opt/out", access=FolderAccess.READ
 REQUEST = LeaseRequest(image=Image(image_id="x", folders=(COPIED, READ)))
 FOREIGN = replace(REQUEST, image=Image(image_id="x", reference="theirs:1"))
 USERS = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\nbroken\n"
-GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\n"
+USERS += f"odd:x:abc:1::/:\nhuge:x:{9**20}:1::/:\nbelow:x:-1:-1::/:\n"
+GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\nodd:x:none:ann\nhuge:x:99999999999:ann\n"
 
 
 def plan(request: LeaseRequest = REQUEST, *, driver: int = 1234, bounds: bool = False) -> ContainerPlan:
@@ -138,6 +139,28 @@ def test_labels_say_whose_a_container_is() -> None:
     assert len(plan().body["HostConfig"]["Mounts"]) == len(body["HostConfig"]["Mounts"]) - 1
 
 
+def test_volumes_of_an_image_are_places_of_the_box_where_its_layer_cannot_be_written() -> None:
+    def places(request: LeaseRequest) -> set[str]:
+        made = plan_container(
+            request,
+            image="i",
+            driver_uid=0,
+            agent_program="/agent",
+            can_bound_layers=False,
+            volumes=("/data/", "/tmp", "/shown"),  # noqa: S108 -- inside
+        )
+        return set(made.body["HostConfig"]["Tmpfs"])
+
+    shown = Folder(source="/s", target="/shown")
+    assert places(LeaseRequest(image=Image(image_id="x", folders=(shown,)))) == {
+        "/data",
+        "/home/user",
+        "/tmp",  # noqa: S108 -- inside
+        "/workspace",
+    }
+    assert "/data" not in places(replace(REQUEST, privileges=Privileges.ROOT))
+
+
 @pytest.mark.parametrize(
     ("reference", "split"),
     [
@@ -171,7 +194,10 @@ def test_users_are_found_by_name_or_number(user: str, ids: tuple[int, int], grou
     assert (found.identity.groups, found.home) == (groups, home)
 
 
-@pytest.mark.parametrize("user", ["bob", "ann:nobody", "", "-1"])
+@pytest.mark.parametrize(
+    "user",
+    ["bob", "ann:nobody", "", "-1", "odd", "huge", "below", "ann:odd", "4294967295", "ann:4294967295", "9" * 5000],
+)
 def test_users_that_there_are_not_are_told(user: str) -> None:
     with pytest.raises(LookupError):
         resolve_user(user, USERS, GROUPS)

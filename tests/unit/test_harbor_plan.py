@@ -163,3 +163,33 @@ def test_work_that_has_no_place_is_refused() -> None:
     with pytest.raises(TaskError, match=r"solve\.sh"):
         check_work(plan("", FILES[:2]), Work(kind=WorkKind.ORACLE))
     check_work(plan("", FILES[:2]), Work(kind=WorkKind.NO_OP))
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        *(f"[environment]\nbuild_timeout_sec = {value}" for value in ("nan", "inf", "-1", "0")),
+        *(f"[environment]\ncpus = {value}" for value in ("nan", "inf", "0", "-3", "1e300")),
+        *(f"[environment]\n{name}_mb = {value}" for name in ("memory", "storage") for value in ("0", "-1", "9" * 17)),
+        '[environment]\nmemory = "0G"',
+        '[environment]\nmemory = "99999999999999999999G"',
+        *(f'[environment]\nworkdir = "{value}"' for value in ("", "rel", "/a/../b")),
+        *(f'[environment]\ndocker_image = "{value}"' for value in ("", "-v", "A B", "a@sha256:0")),
+        *(f"[environment]\nenv = {value}" for value in ('{ "A=B" = "x" }', '{ "" = "x" }', '{ A = "\\u0000" }')),
+        *(f'[environment.healthcheck]\ncommand = "x"\n{v}' for v in ("interval_sec = nan", "timeout_sec = -1")),
+        *(
+            f"[{table}]\ntimeout_sec = {value}"
+            for table in ("agent", "verifier")
+            for value in ("nan", "-1", "0", "1e300")
+        ),
+        *(f"[agent]\nuser = {value}" for value in ('""', "-1", "4294967296", '"0:-1"')),
+        '[[verifier.collect]]\ncommand = "x"\ntimeout_sec = nan',
+        "[verifier.environment]\nmemory_mb = 0",
+        '[[steps]]\nname = "a"\nmin_reward = nan',
+        '[[steps]]\nname = "a"\n[steps.verifier]\ntimeout_sec = 0',
+    ],
+)
+def test_values_that_no_box_can_have_are_refused(toml: str) -> None:
+    """Of memory, disk and processors an engine takes 0 for no bound at all."""
+    with pytest.raises(TaskError, match=r"^task.toml: \S+"):
+        plan(toml, step_files("a"))

@@ -38,6 +38,9 @@ def test_rewards_are_read(json_content: bytes | None, text_content: bytes | None
         (None, b"-Infinity", "reward_not_finite"),
         (None, b"1e999", "reward_not_finite"),
         (b"", b"1", "reward_empty"),
+        (b'{"\\ud800": 1}', None, "reward_malformed"),
+        (b'{"' + b"k" * 5000 + b'": 1}', None, "reward_malformed"),
+        (b"{" + b",".join(b'"%d": 1' % n for n in range(1001)) + b"}", None, "reward_malformed"),
         (b"{}", b"1", "reward_empty"),
         (b"{", b"1", "reward_malformed"),
         (b"1", b"1", "reward_malformed"),
@@ -106,3 +109,9 @@ def test_the_mean_of_rewards_stays_between_them(steps: list[dict[str, float]]) -
     for key, value in aggregate(steps, takes_last=False).items():
         values = [rewards.get(key, 0.0) for rewards in steps]
         assert min(values) - 1e-9 <= value <= max(values) + 1e-9
+
+
+def test_a_malformed_key_is_not_told_in_full() -> None:
+    with pytest.raises(RewardError) as caught:
+        read_rewards(b'{"' + b"k" * 500_000 + b'": "x"}', None)
+    assert len(str(caught.value)) < 200

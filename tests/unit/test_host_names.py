@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from envfarm.errors import SettingsError
-from envfarm.sandbox.allowlist.host_names import is_public, read_hosts
+from envfarm.sandbox.allowlist.host_names import is_host_name, is_public, read_hosts
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,38 @@ def test_what_is_no_host_name_is_told(entry: str) -> None:
         ("ff02::1", False),
         ("::ffff:10.0.0.1", False),
         ("::ffff:1.1.1.1", True),
+        ("64:ff9b::1.1.1.1", True),
+        ("64:ff9b::169.254.169.254", False),
+        ("64:ff9b:1::1.1.1.1", False),
+        ("2002:a9fe:a9fe::1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("fec0::1", False),
+        ("2001::1", False),
+        ("5f00::1", False),
+        ("192.88.99.1", False),
+        ("168.63.129.16", False),
     ],
 )
 def test_only_public_addresses_are_led_to(address: str, *, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) == public
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("a.example.org", True),
+        ("xn--bcher-kva.example", True),
+        ("a" * 63 + ".example.org", True),
+        ("a" * 64 + ".example.org", False),
+        (".".join(["a" * 60] * 5), False),
+        ("a..example.org", False),
+        ("a%00.example.org", False),
+        ("*.example.org", False),
+        ("1.2.3.4", False),
+        ("[::1]", False),
+        ("", False),
+    ],
+)
+def test_only_host_names_are_looked_up(name: str, *, is_one: bool) -> None:
+    assert is_host_name(name) == is_one

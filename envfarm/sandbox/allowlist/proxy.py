@@ -1,7 +1,8 @@
 """An HTTP proxy on a unix socket that lets through what is allowed: CONNECT, and plain HTTP.
 
 Covered: names are compared before anything is looked up; what a name leads to is pinned and has to be public; a request
-line and the Host header cannot name different hosts, since the header is made anew; one request per connection.
+line and the Host header cannot name different hosts, since the header is made anew; a body has one length; one request
+per connection; whatever a client sends ends its own connection and nothing else; no box takes the seats of all.
 
 Not covered: what goes through a tunnel. Who may reach one name of a shared front may reach its neighbours there by
 naming them inside TLS, and data can be sent to any host that is allowed.
@@ -11,20 +12,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import h11
-from anyio.abc import ByteStream, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, SocketStream, TaskGroup
 
 from envfarm.sandbox.allowlist.host_names import AllowedHosts
+from envfarm.sandbox.allowlist.joined_streams import CHUNK, LOST, Moved, copy_stream, join_streams
 from envfarm.sandbox.allowlist.pinned_names import NameRefusedError, PinnedNames
+from envfarm.sandbox.allowlist.seats import Seats, SeatsTakenError, box_of
 
-_CHUNK = 65536
 _HEAD_SECONDS, _CONNECT_SECONDS, _IDLE_SECONDS = 30.0, 30.0, 300.0
-_MOST_CONNECTIONS = 256
+_PAUSE_SECONDS = 0.1
 _HTTP_PORT = 80
 _HOP_HEADERS = {b"connection", b"proxy-connection", b"keep-alive", b"proxy-authorization", b"te", b"upgrade", b"host"}
+_LENGTH, _CODING = b"content-length", b"transfer-encoding"
 
 
 class _RefusedError(Exception):
@@ -57,20 +60,35 @@ async def serve_allowlist(group: TaskGroup, path: Path, allowlist: Allowlist) ->
         OSError: It cannot listen there.
     """
     listener = await anyio.create_unix_listener(path, mode=0o666)
-    limiter = anyio.CapacityLimiter(_MOST_CONNECTIONS)
-
-    async def handle(stream: SocketStream) -> None:
-        async with limiter, stream:
-            await _answer(stream, allowlist)
 
     async def listen() -> None:
         with scope:
-            async with listener:
-                await listener.serve(handle)
+            async with listener, anyio.create_task_group() as connections:
+                await _accept(listener, connections, allowlist)
 
     scope = anyio.CancelScope()
     group.start_soon(listen)
     return scope
+
+
+async def _accept(listener: SocketListener, connections: TaskGroup, allowlist: Allowlist) -> None:
+    seats = Seats()
+
+    async def handle(stream: SocketStream) -> None:
+        async with stream:
+            try:
+                async with seats.seat(box_of(stream)):
+                    await _answer(stream, allowlist)
+            except SeatsTakenError:
+                await _say(stream, 503, "this sandbox has too many connections open")
+
+    while True:
+        try:
+            stream = await listener.accept()
+        except (OSError, anyio.BrokenResourceError):  # the driver has no descriptor left: somebody will close one
+            await anyio.sleep(_PAUSE_SECONDS)
+            continue
+        connections.start_soon(handle, stream)
 
 
 async def _answer(stream: ByteStream, allowlist: Allowlist) -> None:
@@ -80,21 +98,18 @@ async def _answer(stream: ByteStream, allowlist: Allowlist) -> None:
             request = await _read_request(stream, connection)
         if request is None:
             return
-        host, port = _target_of(request)
-        async with _reach(allowlist, host, port) as far:
+        parts, port = _target_of(request)
+        async with _reach(allowlist, parts.hostname or "", port) as far:
             if request.method == b"CONNECT":
                 await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                sent_already, _ = connection.trailing_data
-                if sent_already:
-                    await far.send(sent_already)
-                await _join(stream, far)
+                await _tunnel(stream, connection, far)
             else:
-                await _forward(stream, connection, request, far, host, port)
+                await _forward(stream, connection, request, far, parts)
     except _RefusedError as refusal:
         await _say(stream, refusal.status, str(refusal))
     except h11.RemoteProtocolError as error:
         await _say(stream, 400, f"that is no HTTP request: {error}")
-    except (TimeoutError, OSError, anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
+    except (*LOST, TimeoutError, anyio.EndOfStream):
         return
 
 
@@ -106,23 +121,24 @@ async def _read_request(stream: ByteStream, connection: h11.Connection) -> h11.R
         if event is not h11.NEED_DATA:
             return None
         try:
-            connection.receive_data(await stream.receive(_CHUNK))
+            connection.receive_data(await stream.receive(CHUNK))
         except anyio.EndOfStream:
             return None
 
 
-def _target_of(request: h11.Request) -> tuple[str, int]:
+def _target_of(request: h11.Request) -> tuple[SplitResult, int]:
     text = request.target.decode("latin-1")
+    is_tunnel = request.method == b"CONNECT"
     try:
-        parts = urlsplit(f"//{text}" if request.method == b"CONNECT" else text)
+        parts = urlsplit(f"//{text}" if is_tunnel else text)
         port = parts.port
     except ValueError:
         parts, port = None, None
-    if parts is None or not parts.hostname or (request.method == b"CONNECT" and port is None):
+    if parts is None or not parts.hostname or (is_tunnel and port is None):
         raise _RefusedError(400, f"the proxy of this sandbox cannot read where to: {text[:200]}")
-    if request.method != b"CONNECT" and parts.scheme != "http":
+    if not is_tunnel and parts.scheme != "http":
         raise _RefusedError(400, "the proxy of this sandbox takes http:// and CONNECT")
-    return parts.hostname, port or _HTTP_PORT
+    return parts, _HTTP_PORT if port is None else port
 
 
 @asynccontextmanager
@@ -134,8 +150,9 @@ async def _reach(allowlist: Allowlist, host: str, port: int) -> AsyncIterator[So
         addresses = await allowlist.names.addresses_of(host)
     except NameRefusedError as error:
         raise _RefusedError(502, str(error)) from error
-    stream = await _connect(addresses, host, port)
-    async with stream:
+    async with await _connect(addresses, host, port) as stream:
+        if not allowlist.names.is_known_beforehand(host) and _is_of_this_machine(stream):
+            raise _RefusedError(502, f"{host} leads to this machine itself")
         yield stream
 
 
@@ -149,46 +166,57 @@ async def _connect(addresses: tuple[str, ...], host: str, port: int) -> SocketSt
     raise _RefusedError(502, f"{host}:{port} cannot be reached")
 
 
+def _is_of_this_machine(stream: SocketStream) -> bool:
+    """Say whether both ends have the same address, as only a machine that talks to itself has."""
+    known = stream.extra_attributes
+    return str(known[SocketAttribute.local_address]()[0]) == str(known[SocketAttribute.remote_address]()[0])
+
+
+async def _tunnel(stream: ByteStream, connection: h11.Connection, far: ByteStream) -> None:
+    sent_already, _ = connection.trailing_data
+
+    async def upload(moved: Moved) -> None:
+        if sent_already:
+            await far.send(sent_already)
+        await copy_stream(stream, far, moved)
+
+    await join_streams(stream, far, upload, _IDLE_SECONDS)
+
+
 async def _forward(
-    stream: ByteStream, connection: h11.Connection, request: h11.Request, far: ByteStream, host: str, port: int
+    stream: ByteStream, connection: h11.Connection, request: h11.Request, far: ByteStream, parts: SplitResult
 ) -> None:
-    parts = urlsplit(request.target.decode("latin-1"))
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    name = host if port == _HTTP_PORT else f"{host}:{port}"
-    kept = [(key, value) for key, value in request.headers if key not in _HOP_HEADERS]
-    upstream = h11.Connection(h11.CLIENT)
-    headers = [(b"host", name.encode()), *kept, (b"connection", b"close")]
-    await far.send(upstream.send(h11.Request(method=request.method, target=target, headers=headers)) or b"")
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive(_CHUNK))
-        elif isinstance(event, h11.Data):
-            await far.send(upstream.send(h11.Data(data=bytes(event.data))) or b"")
-        else:
-            await far.send(upstream.send(h11.EndOfMessage()) or b"")
-            break
-    await _copy(far, stream)
-
-
-async def _join(near: ByteStream, far: ByteStream) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(_copy, near, far)
-        await _copy(far, near)
-        group.cancel_scope.cancel()
-
-
-async def _copy(source: ByteStream, target: ByteStream) -> None:
-    """Copy until the source ends, which the target is told; one that is idle for long is given up."""
-    try:
+    async def upload(moved: Moved) -> None:
+        upstream = h11.Connection(h11.CLIENT)
+        await far.send(upstream.send(_told_on(request, parts)) or b"")
         while True:
-            with anyio.fail_after(_IDLE_SECONDS):
-                data = await source.receive(_CHUNK)
-            await target.send(data)
-    except anyio.EndOfStream:
-        await target.send_eof()
-    except (TimeoutError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        return
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(await stream.receive(CHUNK))
+                moved()
+            elif isinstance(event, h11.Data):
+                await far.send(upstream.send(h11.Data(data=bytes(event.data))) or b"")
+                moved()
+            else:
+                await far.send(upstream.send(h11.EndOfMessage()) or b"")
+                return
+
+    await join_streams(stream, far, upload, _IDLE_SECONDS)
+
+
+def _told_on(request: h11.Request, parts: SplitResult) -> h11.Request:
+    """Return the request as the host gets it: one name, one length of its body, nothing for the proxy."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    name = parts.hostname or ""
+    if parts.port not in {None, _HTTP_PORT}:
+        name = f"{name}:{parts.port}"
+    named = b",".join(value for key, value in request.headers if key == b"connection").lower().split(b",")
+    dropped = _HOP_HEADERS | ({word.strip() for word in named} - {_LENGTH, _CODING})
+    if any(key == _CODING for key, _ in request.headers):
+        dropped |= {_LENGTH}
+    kept = [(key, value) for key, value in request.headers if key not in dropped]
+    headers = [(b"host", name.encode()), *kept, (b"connection", b"close")]
+    return h11.Request(method=request.method, target=target, headers=headers)
 
 
 async def _say(stream: ByteStream, status: int, message: str) -> None:
@@ -196,5 +224,5 @@ async def _say(stream: ByteStream, status: int, message: str) -> None:
     head = f"HTTP/1.1 {status} Refused\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     try:
         await stream.send(head.encode() + b"Connection: close\r\n\r\n" + body)
-    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+    except LOST:
         return

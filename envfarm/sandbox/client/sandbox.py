@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from envfarm.errors import SandboxLostError
+from envfarm.errors import SandboxLostError, SandboxRefusedError
 from envfarm.sandbox.client import files
 from envfarm.sandbox.client.box_users import find_user
 from envfarm.sandbox.client.connection import AgentClient
@@ -91,8 +91,12 @@ class AgentSandbox:
             ends_leftovers=not self._settings.keeps_background,
             no_new_privileges=self._settings.no_new_privileges,
         )
-        async with self._explained():
-            end = await run_job(self.client, spec, stdin=stdin)
+        try:
+            async with self._explained():
+                end = await run_job(self.client, spec, stdin=stdin)
+        except OSError as error:  # of the agent's, which is no end of the command's
+            message = f"the sandbox has no room for another command: {error.strerror}"
+            raise SandboxRefusedError(message) from error
         return _result_of(end, argv[0], cwd)
 
     def _rlimits(self) -> dict[int, int]:

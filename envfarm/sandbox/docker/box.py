@@ -102,6 +102,7 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
         claim = Claim(name=f"driver {os.getpid()}", key=os.urandom(32), lease_seconds=LEASE_SECONDS)
         async with open_agent(UnixRoad(place / SOCKET_NAME), claim, start_seconds=_START_SECONDS) as client:
             sandbox = AgentSandbox(client, settings_of(order), partial(_explain_loss, calls, container))
+            _close_place(place)
             await _copy_folders(sandbox, order)
             async with _network(client, order.request.network):
                 unstarted = None
@@ -134,6 +135,13 @@ def _make_place(place: Path, user: int) -> None:
     except OSError as error:
         message = f"the folder of a box could not be made: {error}"
         raise SandboxStartError(message) from error
+
+
+def _close_place(place: Path) -> None:
+    """Let nobody write where the agent's socket lies, once it is there; a driver that is no root shares the user."""
+    if os.geteuid() == 0:
+        os.chown(place, 0, 0)
+        place.chmod(0o711)
 
 
 def settings_of(order: BoxOrder) -> BoxSettings:

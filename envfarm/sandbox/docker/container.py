@@ -6,11 +6,14 @@ With Privileges.NONE: an ordinary user, no capability, no new privileges, a read
 
 Not covered: the kernel is the host's. The bound on disk holds for each place by itself, and for all together that on
 memory. With Privileges.ROOT, and for an image that brings its own workspace, writes go to a layer on the engine's disk,
-which is bounded only where the engine can bound it (`can_bound_layers`); capabilities are then the engine's usual ones.
+which is bounded only where the engine can bound it (`can_bound_layers`), or to volumes that the image names, which no
+engine bounds; capabilities are then the engine's usual ones. The folder of the agent's socket can be written by who is
+the driver's own user or root of the box, up to the box's memory.
 """
 
 import math
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +67,7 @@ def plan_container(
     agent_program: str,
     can_bound_layers: bool,
     proxy_folder: str | None = None,
+    volumes: Sequence[str] = (),
 ) -> ContainerPlan:
     """Return how to make a container for a request.
 
@@ -74,17 +78,17 @@ def plan_container(
         agent_program: Path of the agent on this machine.
         can_bound_layers: Whether the engine can bound what is written to a container's own layer.
         proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
+        volumes: Places that the image wants on a disk of their own, which none bounds: empty, bounded places instead.
     """
-    is_root = request.privileges is Privileges.ROOT
-    folders = sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
+    is_root, folders = request.privileges is Privileges.ROOT, _folders_of(request)
     user = _user_of(folders, driver_uid, is_root=is_root)
     binds, copies = _binds(folders)
-    binds.append(_bind(agent_program, AGENT, read_only=True))
-    if proxy_folder is not None:
-        binds.append(_bind(proxy_folder, PROXY_FOLDER, read_only=True))
+    ours = {AGENT: agent_program, PROXY_FOLDER: proxy_folder}
+    binds += [_bind(source, target, read_only=True) for target, source in ours.items() if source is not None]
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
-    places = _places(folders, is_root=is_root, brings_workspace=brings_workspace)
+    volumes = () if writable_layer else volumes
+    places = _places(folders, volumes, is_root=is_root, brings_workspace=brings_workspace)
     body = {
         "Image": image,
         "Entrypoint": [AGENT],
@@ -131,6 +135,11 @@ def complete_body(
     }
 
 
+def _folders_of(request: LeaseRequest) -> list[Folder]:
+    """Return all folders, those that lie below others behind them."""
+    return sorted(request.image.folders + request.folders, key=lambda item: item.target.count("/"))
+
+
 def _user_of(folders: list[Folder], driver_uid: int, *, is_root: bool) -> int:
     """Return whom the agent runs as: the driver's own user where that is an ordinary one.
 
@@ -145,9 +154,11 @@ def _writes_folders(folders: list[Folder]) -> bool:
     return any(folder.access == FolderAccess.READ_WRITE for folder in folders)
 
 
-def _places(folders: list[Folder], *, is_root: bool, brings_workspace: bool) -> dict[str, int]:
+def _places(folders: list[Folder], volumes: Sequence[str], *, is_root: bool, brings_workspace: bool) -> dict[str, int]:
     """Return which places are a tmpfs, and their modes."""
-    places = {} if brings_workspace else {str(WORKSPACE): 0o755}
+    shown = {folder.target for folder in folders}
+    places = {place: 0o755 for path in volumes if (place := posixpath.normpath(path)) not in shown}
+    places |= {} if brings_workspace else {str(WORKSPACE): 0o755}
     places |= {folder.target: 0o755 for folder in folders if folder.access == FolderAccess.COPY_ON_WRITE}
     if is_root:
         return places

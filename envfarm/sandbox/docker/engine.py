@@ -8,21 +8,16 @@ import math
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envfarm.errors import (
-    ContainerImageMissingError,
-    ContainerImagePullError,
-    EngineDiskFullError,
-    EngineUnreachableError,
-    ImageBuildError,
-    MissingToolError,
-    SandboxStartError,
-)
+from envfarm.errors import EngineUnreachableError, MissingToolError, SandboxStartError
+from envfarm.sandbox.docker.engine_errors import api_error, build_error, pull_error, raise_told, split_reference
 
 if TYPE_CHECKING:
     import docker
@@ -30,9 +25,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 120
 _BUILD_SECONDS = 3600
 _CONNECTIONS = 32
-_QUOTED_LINES = 20
 _NOT_FOUND, _CONFLICT = 404, 409
-_NO_SPACE = "no space left on device"
 _LOADED_ID = re.compile(r"sha256:[0-9a-f]{64}")
 START = "start it, for instance with: make docker (or: sudo systemctl start docker)"
 PERMISSION = "allow this user with: sudo usermod -aG docker $USER, and log in again"
@@ -52,6 +45,8 @@ class ImageFacts:
         labels: Its labels.
         tags: Its names.
         created: When it says that it was made, ISO 8601.
+        volumes: Places that it wants on a disk of their own, in each container a new one.
+        tagged_at: When it got a name last, in seconds since the epoch; 0 where the engine does not say.
     """
 
     image_id: str
@@ -63,6 +58,8 @@ class ImageFacts:
     labels: Mapping[str, str]
     tags: tuple[str, ...]
     created: str
+    volumes: tuple[str, ...]
+    tagged_at: float
 
 
 class Engine:
@@ -108,7 +105,7 @@ class Engine:
         """Return in a few words why a container ended, as far as the engine remembers; empty where it does not."""
         words: list[str] = []
         with self._mapped("the engine's events"):
-            events = self._api.events(since=0, until=_now(), filters={"container": [container]}, decode=True)
+            events = self._api.events(since=0, until=self._now(), filters={"container": [container]}, decode=True)
             for event in events:
                 action, attributes = str(event.get("Action", "")), event.get("Actor", {}).get("Attributes", {})
                 if action == "oom":
@@ -142,33 +139,40 @@ class Engine:
             labels=config.get("Labels") or {},
             tags=tuple(facts.get("RepoTags") or ()),
             created=str(facts.get("Created") or ""),
+            volumes=tuple(config.get("Volumes") or ()),
+            tagged_at=_seconds_of(str((facts.get("Metadata") or {}).get("LastTagTime") or "")),
         )
 
-    def list_images(self, label: str) -> list[str]:
-        """Return the ids of images that have a label."""
+    def list_images(self, label: str = "") -> list[str]:
+        """Return the ids of images that have a label; without one those of all, steps of builds among them."""
         with self._mapped("the list of images"):
-            found = self._api.images(filters={"label": label})
+            found = self._api.images(filters={"label": label}) if label else self._api.images(all=True)
         return list(dict.fromkeys(item["Id"] for item in found))
 
-    def pull_image(self, reference: str, report: Callable[[str], None] | None = None) -> None:
+    def pull_image(
+        self, reference: str, report: Callable[[str], None] | None = None, *, timeout_seconds: float = _BUILD_SECONDS
+    ) -> None:
         """Bring an image from its registry.
 
         Raises:
             ContainerImageMissingError: The registry has none of that name.
-            ContainerImagePullError: The registry is not reached, or refuses.
+            ContainerImagePullError: The registry is not reached, refuses, or is too slow.
             EngineDiskFullError: The engine's disk is full.
         """
         name, tag = split_reference(reference)
+        deadline = time.monotonic() + timeout_seconds
         try:
             with self._mapped(reference):
                 for event in self._api.pull(name, tag=tag, stream=True, decode=True):
+                    if time.monotonic() > deadline:
+                        raise pull_error(reference, f"not within {timeout_seconds:g} s")
                     if "error" in event:
-                        raise _pull_error(reference, str(event["error"]))
+                        raise pull_error(reference, str(event["error"]))
                     if report is not None and "progress" not in event:
                         report(f"{reference}: {event.get('status', '')}")
         except SandboxStartError as error:
             if type(error) is SandboxStartError:
-                raise _pull_error(reference, str(error)) from error
+                raise pull_error(reference, str(error)) from error
             raise
 
     def load_image(self, archive: Iterable[bytes], *, quiet_id: str | None = None) -> str:
@@ -185,7 +189,7 @@ class Engine:
         said = []
         with self._mapped("an image archive"):
             for event in self._api.load_image(archive, quiet=False):
-                _raise_told(event, "an image could not be loaded", str(event.get("error")))
+                raise_told(event, "an image could not be loaded", str(event.get("error")))
                 said.append(str(event.get("stream", "")))
         found = _LOADED_ID.findall("".join(said))
         return str(found[-1]) if found else (quiet_id or "")
@@ -198,7 +202,7 @@ class Engine:
         found = _LOADED_ID.findall(str(said))
         if not found:
             what = f"the root file system of {tag} could not be imported"
-            raise _build_error(what, str(said))
+            raise build_error(what, str(said))
         return str(found[-1])
 
     def build_image(
@@ -213,12 +217,17 @@ class Engine:
     ) -> str:
         """Build a folder with a Dockerfile of its own, and return the image's id.
 
+        A step has half of this machine's memory. Not covered: its processes and what it writes; engines do not bound
+        those of a build.
+
         Raises:
-            ImageBuildError: A step fails; the message holds the last lines of its output.
+            ImageBuildError: A step fails, or time is up; the message holds the last lines of its output.
             EngineDiskFullError: The engine's disk is full.
             EngineUnreachableError: The engine does not answer.
         """
         lines: list[str] = []
+        deadline = time.monotonic() + timeout_seconds
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         with self._mapped(f"the image of {folder}", building=True):
             events = self._api.build(
                 path=str(folder),
@@ -227,14 +236,18 @@ class Engine:
                 rm=True,
                 forcerm=True,
                 labels=dict(labels or {}),
+                container_limits={"memory": memory_bytes, "memswap": memory_bytes},
                 timeout=math.ceil(timeout_seconds),
                 decode=True,
             )
             for event in events:
+                if time.monotonic() > deadline:  # leaving ends the build: the engine sees that nobody listens
+                    message = f"the image of {folder} was not built within {timeout_seconds:g} s"
+                    raise build_error(message, "\n".join(lines))
                 line = str(event.get("stream") or event.get("status") or event.get("error") or "").rstrip()
                 if line:
                     lines.append(line)
-                _raise_told(event, f"the image of {folder} could not be built", "\n".join(lines))
+                raise_told(event, f"the image of {folder} could not be built", "\n".join(lines))
                 if report is not None and line.startswith("Step "):
                     report(line)
         return self.image_facts(tag).image_id
@@ -266,6 +279,10 @@ class Engine:
         with self._mapped("the engine"):
             return dict(self._api.info())
 
+    def _now(self) -> str:
+        """Return the next second by the engine's own clock: this process's may have jumped."""
+        return str(int(_seconds_of(str(self._api.info()["SystemTime"]))) + 1)
+
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
@@ -275,6 +292,7 @@ class Engine:
         """Turn what the SDK raises into errors of ours."""
         import requests
         from docker import errors
+        from urllib3.exceptions import HTTPError
 
         try:
             _try_socket(self._socket_path)  # first: the SDK leaves a socket open that it cannot connect
@@ -283,8 +301,8 @@ class Engine:
             status = error.response.status_code if error.response is not None else 0
             if status in ignored:
                 return
-            raise _api_error(what, status, str(error.explanation or error), building=building) from error
-        except (requests.RequestException, errors.DockerException, ConnectionError, OSError, ValueError) as error:
+            raise api_error(what, status, str(error.explanation or error), building=building) from error
+        except (requests.RequestException, HTTPError, errors.DockerException, OSError, ValueError) as error:
             message = f"the Docker daemon does not answer ({type(error).__name__}): {START}"
             raise EngineUnreachableError(message) from error
 
@@ -334,46 +352,6 @@ def _try_socket(path: str) -> None:
         tried.connect(path)
 
 
-def split_reference(reference: str) -> tuple[str, str]:
-    """Return name and tag, or name and digest; ``latest`` where there is neither."""
-    name, at, digest = reference.partition("@")
-    if at:
-        return name, digest
-    head, colon, tag = reference.rpartition(":")
-    return (head, tag) if colon and "/" not in tag else (reference, "latest")
-
-
-def _api_error(what: str, status: int, told: str, *, building: bool) -> SandboxStartError | ImageBuildError:
-    if _NO_SPACE in told:
-        return EngineDiskFullError(f"the Docker daemon has no room left for {what}: {told}")
-    if status == _NOT_FOUND and "No such image" in told:
-        return ContainerImageMissingError(f"there is no image {what} on this machine: {told}")
-    if building:
-        return _build_error(f"{what} could not be built", told)
-    return SandboxStartError(f"the Docker daemon refuses {what}: {told}", retryable=status >= 500)  # noqa: PLR2004 -- HTTP
-
-
-def _pull_error(reference: str, told: str) -> SandboxStartError:
-    if _NO_SPACE in told:
-        return EngineDiskFullError(f"the Docker daemon has no room left for {reference}: {told}")
-    if "not found" in told or "manifest unknown" in told or "does not exist" in told:
-        return ContainerImageMissingError(f"there is no image {reference}: {told}")
-    return ContainerImagePullError(f"the image {reference} could not be brought: {told}")
-
-
-def _raise_told(event: Mapping[str, Any], what: str, told: str) -> None:
-    if "error" in event:
-        raise _build_error(what, told)
-
-
-def _build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
-    tail = "\n".join(told.strip().splitlines()[-_QUOTED_LINES:])
-    if _NO_SPACE in tail.lower():
-        return EngineDiskFullError(f"{what}, since the Docker daemon has no room left:\n{tail}")
-    return ImageBuildError(f"{what}:\n{tail}")
-
-
-def _now() -> int:
-    import time
-
-    return int(time.time()) + 1
+def _seconds_of(told: str) -> float:
+    """Return a time of the engine's as seconds since the epoch; 0 for none, which the engine writes as year 1."""
+    return datetime.fromisoformat(told).timestamp() if told and not told.startswith("0001") else 0.0

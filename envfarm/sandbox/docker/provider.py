@@ -19,7 +19,7 @@ from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.docker.base_image import find_base
 from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
 from envfarm.sandbox.docker.container import plan_container
-from envfarm.sandbox.docker.engine import Engine, open_engine
+from envfarm.sandbox.docker.engine import Engine, ImageFacts, open_engine
 from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
 from envfarm.sandbox.one_error import as_raised
@@ -86,7 +86,7 @@ class DockerProvider:
         self._folder = folder
         self._options = options
         self._bounds_layers = can_bound_layers(engine)
-        self._images: dict[str, Mapping[str, str]] = {}
+        self._images: dict[str, ImageFacts] = {}
         self._boxes = 0
         self._proxies = AllowlistProxies(group, folder, options.pins)
         self.pool = WarmPool(group, self._open, options.warm_boxes)
@@ -134,7 +134,8 @@ class DockerProvider:
         if image is None:
             image = await anyio.to_thread.run_sync(find_base, self.engine, self._options.base)
         if image not in self._images:
-            self._images[image] = (await self._calls(self.engine.image_facts, image)).variables
+            self._images[image] = await self._calls(self.engine.image_facts, image)
+        facts = self._images[image]
         plan = plan_container(
             request,
             image=image,
@@ -142,10 +143,11 @@ class DockerProvider:
             agent_program=str(agent_program()),
             can_bound_layers=self._bounds_layers,
             proxy_folder=None if proxy_folder is None else str(proxy_folder),
+            volumes=facts.volumes,
         )
         proxy = VARIABLES if proxy_folder is not None else {}
         own = {**proxy, **request.image.environment_variables}
-        variables = {**self._images[image], **own}
+        variables = {**facts.variables, **own}
         if request.image.reference is None:
             variables = base_variables(own)
         return BoxOrder(plan=plan, variables=variables, request=request)

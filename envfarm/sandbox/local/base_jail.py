@@ -23,7 +23,7 @@ from envfarm.sandbox.local.leftovers import GROUP_PREFIX
 from envfarm.sandbox.one_error import as_raised
 from envfarm.sandbox.owner_mark import owner_mark
 
-OWN_PROCESSES = 16
+OWN_PROCESSES = 17
 """Of each jail besides what its commands start: the agent, its minders, bubblewrap."""
 _START_SECONDS = 60.0
 _GROUP_TRIES, _GROUP_PAUSE_SECONDS = 500, 0.01
@@ -51,8 +51,10 @@ class BaseJail:
             SandboxStartError: A folder cannot be shown.
         """
         self.groups.bound(
-            memory_bytes=limits.memory_bytes, process_count=limits.process_count + OWN_PROCESSES + 1
-        )  # bubblewrap is in the groups as well
+            memory_bytes=limits.memory_bytes,
+            process_count=limits.process_count + OWN_PROCESSES,
+            cpu_cores=limits.cpu_cores,
+        )
         await self.channel.ask(
             {
                 "disk_bytes": limits.disk_bytes,

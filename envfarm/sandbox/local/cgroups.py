@@ -5,12 +5,17 @@ from rlimits alone, and `envfarm doctor` says so.
 """
 
 import contextlib
+import math
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_CONTROLLERS = ("memory", "pids", "cpu")
+_PERIOD_US, _LEAST_QUOTA_US = 100_000, 1000
+"""As the kernel has them."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class ControlGroups:
         folders: All of them; removed by the holder.
         memory: The one that bounds memory, or None.
         pids: The one that bounds processes, or None.
+        cpu: The one that can bound processors, or None.
     """
 
     folders: tuple[Path, ...] = ()
     memory: Path | None = None
     pids: Path | None = None
+    cpu: Path | None = None
 
     def join_files(self) -> list[str]:
         """Return the files by which a command joins.
@@ -36,15 +43,16 @@ class ControlGroups:
         single = all((folder / "tasks").is_file() for folder in self.folders)
         return [str(folder / ("tasks" if single else "cgroup.procs")) for folder in self.folders]
 
-    def bound(self, *, memory_bytes: int, process_count: int) -> None:
-        """Bound what all processes of the groups use together."""
-        single = {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes}
-        _write_bounds(self.memory, {"memory.max": memory_bytes, "memory.swap.max": 0} if self._is_unified else single)
-        _write_bounds(self.pids, {"pids.max": process_count})
-
-    @property
-    def _is_unified(self) -> bool:
-        return self.memory is not None and (self.memory / "cgroup.controllers").is_file()
+    def bound(self, *, memory_bytes: int, process_count: int, cpu_cores: float | None = None) -> None:
+        """Bound what all processes of the groups use together; processors only where that is asked for."""
+        quota = None if cpu_cores is None else max(math.ceil(cpu_cores * _PERIOD_US), _LEAST_QUOTA_US)
+        if _is_unified():
+            _write(self.memory, {"memory.max": memory_bytes, "memory.swap.max": 0})
+            _write(self.cpu, {} if quota is None else {"cpu.max": f"{quota} {_PERIOD_US}"})
+        else:
+            _write(self.memory, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes})
+            _write(self.cpu, {} if quota is None else {"cpu.cfs_period_us": _PERIOD_US, "cpu.cfs_quota_us": quota})
+        _write(self.pids, {"pids.max": process_count})
 
     def remove(self) -> bool:
         """Remove what is left of the groups, mostly nothing since their holder has done it; see `remove_group`."""
@@ -65,29 +73,33 @@ class ControlGroups:
 
 def make_control_groups(name: str) -> ControlGroups:
     """Return new groups, still without bounds; empty ones where this user may not make any."""
-    if (_ROOT / "cgroup.controllers").is_file():
+    if _is_unified():
         return _make_unified(name)
-    memory, pids = _make(_ROOT / "memory" / name), _make(_ROOT / "pids" / name)
-    return ControlGroups(tuple(folder for folder in (memory, pids) if folder is not None), memory, pids)
+    made = [_make(_ROOT / controller / name) for controller in _CONTROLLERS]
+    return ControlGroups(tuple(folder for folder in made if folder is not None), *made)
 
 
 def _make_unified(name: str) -> ControlGroups:
     parent = _own_unified_group()
-    with contextlib.suppress(OSError):
-        (parent / "cgroup.subtree_control").write_text("+memory +pids")
+    for words in ("+memory +pids", "+cpu"):
+        with contextlib.suppress(OSError):
+            (parent / "cgroup.subtree_control").write_text(words)
     folder = _make(parent / name)
     if folder is None:
         return ControlGroups()
-    enabled = (folder / "cgroup.controllers").read_text().split()
-    if "memory" not in enabled and "pids" not in enabled:
+    enabled = set((folder / "cgroup.controllers").read_text().split())
+    if enabled.isdisjoint(_CONTROLLERS):
         folder.rmdir()
         return ControlGroups()
-    return ControlGroups((folder,), folder if "memory" in enabled else None, folder if "pids" in enabled else None)
+    return ControlGroups((folder,), *(folder if controller in enabled else None for controller in _CONTROLLERS))
 
 
 def find_control_groups(prefix: str) -> list[Path]:
     """Return the groups whose name begins with `prefix`, wherever this user could have made them."""
-    parents = [_own_unified_group()] if (_ROOT / "cgroup.controllers").is_file() else [_ROOT / "memory", _ROOT / "pids"]
+    if (_ROOT / "cgroup.controllers").is_file():
+        parents = [_own_unified_group()]
+    else:
+        parents = [_ROOT / controller for controller in ("memory", "pids", "cpu")]
     return [group for parent in parents for group in parent.glob(f"{prefix}*") if group.is_dir()]
 
 
@@ -111,6 +123,10 @@ def _kill_all_in(folder: Path) -> None:
                     os.kill(int(word), signal.SIGKILL)
 
 
+def _is_unified() -> bool:
+    return (_ROOT / "cgroup.controllers").is_file()
+
+
 def _own_unified_group() -> Path:
     """Return where we may make groups: the root's for root, else the parent of our own (it may hold no process)."""
     if os.geteuid() == 0:
@@ -129,9 +145,9 @@ def _make(folder: Path) -> Path | None:
     return folder
 
 
-def _write_bounds(folder: Path | None, bounds: dict[str, int]) -> None:
+def _write(folder: Path | None, bounds: Mapping[str, int | str]) -> None:
     if folder is None:
         return
     for file, value in bounds.items():
-        with contextlib.suppress(OSError):  # those of the other version are missing, memsw and swap on some kernels
+        with contextlib.suppress(OSError):  # memsw and swap are missing where the kernel counts no swap
             (folder / file).write_text(str(value))

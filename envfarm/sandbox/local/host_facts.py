@@ -21,12 +21,13 @@ class HostFacts:
 
     Attributes:
         bubblewrap: Path of the program.
-        agent: Path of the agent.
+        agent: Path of the agent, which lies at `AGENT` inside.
         system: (source, target) of read-only folders and files that every command sees.
         etc: A folder with what programs need of /etc.
         etc_with_network: The same, with places for `network`.
         links: (target, path) of symbolic links, such as ``usr/bin`` for ``/bin``.
         network: (source, target) that are seen with the network only.
+        agent_words: What runs as the agent inside: the program's twin needs a Python before it.
         shows_later: Whether folders can be mounted in a jail that runs; false before Linux 5.12.
     """
 
@@ -38,6 +39,7 @@ class HostFacts:
     links: tuple[tuple[str, str], ...]
     network: tuple[tuple[str, str], ...]
     shows_later: bool = True
+    agent_words: tuple[str, ...] = (AGENT,)
 
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")

@@ -45,4 +45,4 @@ def jail_arguments(facts: HostFacts, wish: BaseWish, box: str) -> tuple[str, ...
     if not facts.shows_later and not any(folder.target == str(WORKSPACE) for folder in wish.folders):
         words += ["--bind", f"{box}/empty", str(WORKSPACE)]
     words += ["--ro-bind", facts.agent, AGENT, "--remount-ro", "/"]
-    return (*words, "--as-pid-1", "--", AGENT, "--stdio")
+    return (*words, "--as-pid-1", "--", *facts.agent_words, "--stdio")

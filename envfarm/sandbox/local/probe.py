@@ -77,10 +77,15 @@ async def _jail(mend: str) -> Finding:
 def _limits() -> Finding:
     groups = make_control_groups(f"envfarm-probe-{os.getpid()}")
     groups.remove()
-    found = [name for name, folder in (("memory", groups.memory), ("processes", groups.pids)) if folder is not None]
-    if len(found) == 2:  # noqa: PLR2004 -- memory and processes
-        return Finding(name="cgroup limits", works=True, detail="memory and processes are bounded by control groups")
-    detail = f"control groups bound {', '.join(found) or 'nothing'}: rlimits serve, which bound each process by itself"
+    kinds = {"memory": groups.memory, "processes": groups.pids, "processors": groups.cpu}
+    found = [kind for kind, folder in kinds.items() if folder is not None]
+    if len(found) == len(kinds):
+        detail = "memory, processes and processors are bounded by control groups"
+        return Finding(name="cgroup limits", works=True, detail=detail)
+    detail = (
+        f"control groups bound {', '.join(found) or 'nothing'}: rlimits serve for memory and processes, and bound each "
+        "process by itself; nothing else bounds processors"
+    )
     return Finding(
         name="cgroup limits", works=False, detail=detail, mend="systemd-run --user --scope -p Delegate=yes envfarm ..."
     )

@@ -1,0 +1,59 @@
+"""What a container engine says went wrong, as errors of `envfarm.errors`; and names of images. PURE."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from envfarm.errors import (
+    ContainerImageMissingError,
+    ContainerImagePullError,
+    EngineDiskFullError,
+    ImageBuildError,
+    SandboxStartError,
+)
+
+_QUOTED_LINES = 20
+_NOT_FOUND = 404
+_NO_SPACE = "no space left on device"
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return name and tag, or name and digest; ``latest`` where there is neither."""
+    name, at, digest = reference.partition("@")
+    if at:
+        return name, digest
+    head, colon, tag = reference.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def api_error(what: str, status: int, told: str, *, building: bool) -> SandboxStartError | ImageBuildError:
+    """Return what a refusal of the engine is."""
+    if _NO_SPACE in told:
+        return EngineDiskFullError(f"the Docker daemon has no room left for {what}: {told}")
+    if status == _NOT_FOUND and "No such image" in told:
+        return ContainerImageMissingError(f"there is no image {what} on this machine: {told}")
+    if building:
+        return build_error(f"{what} could not be built", told)
+    return SandboxStartError(f"the Docker daemon refuses {what}: {told}", retryable=status >= 500)  # noqa: PLR2004 -- HTTP
+
+
+def pull_error(reference: str, told: str) -> SandboxStartError:
+    """Return what a failed pull is."""
+    if _NO_SPACE in told:
+        return EngineDiskFullError(f"the Docker daemon has no room left for {reference}: {told}")
+    if "not found" in told or "manifest unknown" in told or "does not exist" in told:
+        return ContainerImageMissingError(f"there is no image {reference}: {told}")
+    return ContainerImagePullError(f"the image {reference} could not be brought: {told}")
+
+
+def raise_told(event: Mapping[str, Any], what: str, told: str) -> None:
+    """Raise what an event of a build or a load tells, if anything."""
+    if "error" in event:
+        raise build_error(what, told)
+
+
+def build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
+    """Return what a failed build or load is."""
+    tail = "\n".join(told.strip().splitlines()[-_QUOTED_LINES:])
+    if _NO_SPACE in tail.lower():
+        return EngineDiskFullError(f"{what}, since the Docker daemon has no room left:\n{tail}")
+    return ImageBuildError(f"{what}:\n{tail}")
