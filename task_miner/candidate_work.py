@@ -36,6 +36,7 @@ class Workshop:
         observer: Is told what goes on.
         issues: Issues and pull requests from a dump; empty without one.
         boxes: Bounds the boxes that run at one time.
+        workspaces: Where tasks are unpacked for their gate; nobody else uses what is in it.
     """
 
     options: MineOptions
@@ -47,6 +48,7 @@ class Workshop:
     observer: Observer
     issues: IssueBook
     boxes: anyio.CapacityLimiter
+    workspaces: Path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
     if kept is not None:
         work.package = with_quality(with_trust(package, kept.trust), kept.quality)
         return StageEnd(detail="from an earlier run")
-    image = await prepare_image(package, provider=shop.provider, cache_folder=shop.options.cache_folder)
+    cache, places = shop.options.cache_folder, shop.workspaces
+    image = await prepare_image(package, provider=shop.provider, cache_folder=cache, workspaces=places)
     try:
         certificate = await anyio.to_thread.run_sync(_audit, shop, work, image)
         leak = first_leak(certificate)
@@ -52,7 +53,7 @@ async def pass_gate(shop: Workshop, work: Work) -> StageEnd:
             return StageEnd(code=found.reason, detail=found.detail, log=_gate_log(found))
         score = await score_mutants(_mutation_request(shop, work, image, found.fixed_seconds))
     finally:
-        await forget_workspace(package, cache_folder=shop.options.cache_folder)
+        await forget_workspace(package, workspaces=places)
     validated = work.known_validation()
     classes = Classification(classes=validated.validation.classes, reason=ReasonCode.OK)
     quality = Quality(

@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from envfarm.errors import TaskError, only_error
 from envfarm.formats.harbor import read_package
-from envfarm.images import remove_unfinished
+from envfarm.images import remove_unfinished, unfinished_folder
 from envfarm.sandbox.contract import SandboxProvider
 from task_miner.candidate_run import run_candidate, settled_code
 from task_miner.candidate_work import Workshop
@@ -78,6 +78,7 @@ async def mine(
         if source is None:
             return _interrupted_report(options, time.monotonic() - started)
         ledger = opened.enter_context(open_ledger(options.out, create=True))
+        workspaces = opened.enter_context(unfinished_folder(options.cache_folder / "workspaces", "mining"))
         ledger.set_fact(OPTIONS_FACT, options.as_fact())
         async with open_provider() as provider:
             language = PythonLanguage(provider=provider, cache_folder=options.cache_folder, cache_domain=source.key)
@@ -91,6 +92,7 @@ async def mine(
                 observer=observer,
                 issues=issues,
                 boxes=anyio.CapacityLimiter(options.jobs),
+                workspaces=workspaces,
             )
             try:
                 await _scan_and_work(shop, tally, stop)

@@ -21,6 +21,7 @@ async def prepare_image(
     provider: SandboxProvider,
     cache_folder: Path,
     report: Callable[[str], None] | None = None,
+    workspaces: Path | None = None,
 ) -> Image:
     """Return the task's image, ready to lease; what is missing on this machine is installed and unpacked first.
 
@@ -29,6 +30,7 @@ async def prepare_image(
         provider: Leases the box that installs, with the network, once per lock.
         cache_folder: envfarm's cache on this machine.
         report: Is told in one line what takes long.
+        workspaces: Where the workspace is unpacked; by default in the cache, where it stays and others may be using it.
 
     Raises:
         TaskError: An archive of the task is damaged.
@@ -40,7 +42,8 @@ async def prepare_image(
     if report is not None and not store.path_of(environment).is_dir():
         report(f"installing the environment {environment.environment_id}")
     folders = await store.ensure(environment)
-    project, workspace = await anyio.to_thread.run_sync(_unpack, package, cache_folder)
+    places = FolderCache(workspaces or cache_folder / "workspaces")
+    project, workspace = await anyio.to_thread.run_sync(_unpack, package, cache_folder, places)
     return compose_image(folders, project=project, workspace=workspace, variables=environment.environment_variables)
 
 
@@ -61,17 +64,16 @@ def compose_image(
     )
 
 
-async def forget_workspace(package: TaskPackage, *, cache_folder: Path) -> None:
-    """Remove the unpacked workspace of a task from the cache; the next `prepare_image` unpacks it again."""
-    folder = _workspaces(cache_folder).path_of(package.files[WORKSPACE_ARCHIVE])
+async def forget_workspace(package: TaskPackage, *, workspaces: Path) -> None:
+    """Remove the unpacked workspace of a task from a place of the caller's own.
+
+    Never from the cache itself: tests that run in a copy of a workspace see its files vanish, and fail.
+    """
+    folder = FolderCache(workspaces).path_of(package.files[WORKSPACE_ARCHIVE])
     await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def _workspaces(cache_folder: Path) -> FolderCache:
-    return FolderCache(cache_folder / "workspaces")
-
-
-def _unpack(package: TaskPackage, cache_folder: Path) -> tuple[Path, Path]:
+def _unpack(package: TaskPackage, cache_folder: Path, workspaces: FolderCache) -> tuple[Path, Path]:
     prefix = f"{PROJECT_FOLDER}/"
     files = {path[len(prefix) :]: content for path, content in package.files.items() if path.startswith(prefix)}
     programs = frozenset(path[len(prefix) :] for path in package.executable if path.startswith(prefix))
@@ -79,13 +81,13 @@ def _unpack(package: TaskPackage, cache_folder: Path) -> tuple[Path, Path]:
     told = [text for path in sorted(files) for text in (path.encode(), files[path], bytes([path in programs]))]
     project = projects.path_of(*told)
     archive = package.files[WORKSPACE_ARCHIVE]
-    workspace = _workspaces(cache_folder).path_of(archive)
+    workspace = workspaces.path_of(archive)
     try:
         if not project.is_dir():
             with projects.filled(project) as partial:
                 write_files(files, partial, executables=programs)
         if not workspace.is_dir():
-            with _workspaces(cache_folder).filled(workspace) as partial:
+            with workspaces.filled(workspace) as partial:
                 unpack_archive(WORKSPACE_ARCHIVE, archive, partial)
     except OSError as error:
         message = f"the task's image cannot be stored in the cache: {error}"

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,6 +93,20 @@ def test_neighbours_share_one_environment_and_nothing_is_asked_for_twice(
     assert len(package_index.asked) == asked
     assert again["tasks"] == json.loads(mined.stdout)["tasks"]
     assert [list((user.folder / "cache" / name).iterdir()) for name in ("scratch", "workspaces")] == [[], []]
+
+
+def test_mining_leaves_the_workspaces_that_gradings_may_be_using(
+    mined: subprocess.CompletedProcess[str], user: User
+) -> None:
+    task = json.loads(mined.stdout)["tasks"][0]
+    assert user.says("grade", task["path"], "--oracle").returncode == 0
+    (unpacked,) = (user.folder / "cache" / "workspaces").iterdir()
+    before = unpacked.stat().st_ino, sorted(path.name for path in unpacked.iterdir())
+    again = json.loads(user.says("mine", "--repo", "repo", "--out", "kept", "--limit", "1", "--json").stdout)
+    assert again["tasks"][0]["id"] == task["id"]
+    assert (unpacked.stat().st_ino, sorted(path.name for path in unpacked.iterdir())) == before
+    assert list((user.folder / "cache" / "workspaces").iterdir()) == [unpacked]
+    shutil.rmtree(unpacked)  # other tests count what is there
 
 
 def test_bounds_on_dates_choose_the_fixes(
