@@ -32,8 +32,10 @@ from envfarm.images.disk_budget import keep_within
 from envfarm.images.foreign_images import foreign_images
 from envfarm.images.image_archive import archive_parts
 from envfarm.images.interpreters import Interpreter
+from envfarm.images.leased_image import find_image
 from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, WORKSPACE_ARCHIVE, Environment, ValidationRecord
 from envfarm.sandbox.docker.engine import Engine, open_engine
+from envfarm.sandbox.docker.provider import open_docker_provider
 from envfarm.sandbox.local.provider import open_local_provider
 from task_miner.packaging.package import PackageParts, build_package
 
@@ -157,6 +159,23 @@ def locked_task(task: Path, index: "PackageIndex") -> Path:
         read_package(task).task.environment, environment_id="locked", lock="".join(lines)
     )
     return remade(task, "locked", environment=environment)
+
+
+def test_a_driver_of_another_user_is_told_that_the_image_is_not_taken(place: Envfarm, task: Path) -> None:
+    lines: list[str] = []
+    package = read_package(task)
+
+    async def find(uid: int) -> str | None:
+        async with open_docker_provider({}) as provider:
+            found = await find_image(package, provider, place.cache, report=lines.append, driver_uid=uid)
+            return None if found is None else found.image_id
+
+    assert (anyio.run(find, 1234), lines) == (None, [])
+    built = place.json("images", "build", task)
+    assert anyio.run(find, 1234) is None
+    assert ["user 1234" in line for line in lines] == [True]
+    assert [anyio.run(find, uid) for uid in (0, 1000)] == [built["image_id"]] * 2
+    assert len(lines) == 1
 
 
 def test_building_again_from_the_lock_up_gives_the_same_image(
