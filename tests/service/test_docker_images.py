@@ -188,6 +188,23 @@ def test_building_again_from_the_lock_up_gives_the_same_image(
     assert found["image_id"] == found["rebuilt_id"] == found["saved_id"] == built["image_id"]
 
 
+def test_an_image_is_the_same_under_another_umask_locale_zone_and_folder(
+    place: Envfarm, task: Path, package_index: "PackageIndex", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = locked_task(task, package_index)
+    built = place.json("images", "build", folder)
+    other = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "HOME": str(tmp_path)}
+    place.environ |= other
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o077)
+    try:
+        found = place.json("images", "verify", folder)
+    finally:
+        os.umask(before)
+    assert found["same"] is True, found
+    assert found["rebuilt_id"] == built["image_id"]
+
+
 def test_an_environment_that_is_not_as_its_lock_says_is_found_by_building_again(place: Envfarm, task: Path) -> None:
     place("images", "build", task)  # its environment was put there, and its lock is empty
     found = place.json("images", "verify", task, code=1)
