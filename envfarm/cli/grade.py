@@ -171,12 +171,12 @@ async def _grade(task: Path, wish: _Wish, place: _Place) -> Verdict:
     chosen = settings.sandbox.chosen(place.sandbox)
     open_provider: SandboxProviderFactory = load_plugin(SANDBOXES, chosen.provider)
     async with open_provider(chosen.options) as provider:
-        cache_folder = (place.cache or settings.cache_folder).absolute()
+        cache_folder, report = (place.cache or settings.cache_folder).absolute(), Console(stderr=True).print
         try:
-            image = None if wish.workspace is not None else await find_image(package, provider, cache_folder)
-            image = image or await prepare_image(
-                package, provider=provider, cache_folder=cache_folder, report=Console(stderr=True).print
-            )
+            image = None
+            if wish.workspace is None:
+                image = await find_image(package, provider, cache_folder, report=report)
+            image = image or await prepare_image(package, provider=provider, cache_folder=cache_folder, report=report)
         except BoundaryError as error:
             return make_unscored(package, error, phase="image")
         submission = await _make_submission(wish, patch, package, image)

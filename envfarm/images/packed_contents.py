@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 _MOST_BYTES = 64 << 20
@@ -84,12 +85,10 @@ def _bounded(stream: _Readable) -> bytes:
     """Return what a stream gives up to the bound, or up to where it is damaged."""
     parts: list[bytes] = []
     left = _MOST_BYTES
-    try:
+    with suppress(*_DAMAGED):
         while left > 0 and (part := stream.read(min(_PART_BYTES, left))):
             parts.append(part)
             left -= len(part)
-    except _DAMAGED:
-        pass
     return b"".join(parts)
 
 

@@ -330,13 +330,22 @@ def test_a_user_who_may_not_use_the_daemon_is_told_how_he_may(docker_base: str) 
 
 
 @contextmanager
-def own_daemon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def own_daemon(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, maps_users: bool = False
+) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Give a function that starts a daemon which has everything in the folder; ends the one that runs in the end."""
     socket = folder / "socket"
     started: list[subprocess.Popen[bytes]] = []
     words = ["unshare", "--net", "dockerd", f"--host=unix://{socket}", "--bridge=none"]  # else it takes others' bridges
     words += ["--iptables=false", "--ip6tables=false"]
     words += [f"--data-root={folder}/data", f"--exec-root={folder}/run", f"--pidfile={folder}/pid"]
+    if maps_users:  # with users of its own to map to, which nobody else sees
+        folder.chmod(0o711)
+        for name in ("subuid", "subgid"):
+            (folder / name).write_text("nobody:200000:65536\nnogroup:200000:65536\n")
+        shown = " && ".join(f"mount --bind {folder}/{name} /etc/{name}" for name in ("subuid", "subgid"))
+        shell = ["unshare", "--mount", "sh", "-c", f'touch /etc/subuid /etc/subgid && {shown} && exec "$@"', "sh"]
+        words = [*shell, *words, "--userns-remap=nobody:nogroup"]
 
     def answers() -> bool:
         asked = subprocess.run(["docker", "-H", f"unix://{socket}", "info"], capture_output=True, check=False)
@@ -413,6 +422,20 @@ def test_a_daemon_that_is_killed_and_comes_back(
             import_small_image(engine, short_folder)
         anyio.run(run, start, daemon)
         assert eventually(lambda: left_by(os.getpid()) == [])
+
+
+@needs_root
+def test_a_daemon_that_maps_users_is_refused_in_one_line(
+    docker_base: str, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_daemon(short_folder, monkeypatch, maps_users=True) as start:
+        start()
+        with open_engine() as engine:
+            import_small_image(engine, short_folder)
+        request = LeaseRequest(image=Image(image_id="small", reference="small:1"), privileges=Privileges.ROOT)
+        with pytest.raises(MissingToolError, match="userns"):
+            anyio.run(lease_once, request)
+        assert left_by(os.getpid()) == []
 
 
 @needs_root

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from envfarm.errors import Attribution
 from envfarm.foreign.request import Work, WorkKind
 from envfarm.foreign.workspace import pack_workspace
 from envfarm.records.verdict import Verdict
@@ -164,6 +165,26 @@ def building() -> list[str]:
     words = ["docker", "ps", "--all", "--no-trunc", "--format", "{{.Command}}"]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return [line for line in said.splitlines() if f": {os.getpid()};" in line]
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "attribution"),
+    [
+        ({"environment/.dockerignore": b"[z-a]\n"}, "image_build", Attribution.TASK),
+        ({"environment/.dockerignore": b"\xff\xfe\n"}, "image_build", Attribution.TASK),
+        ({"environment/Dockerfile": b"\xff\n"}, "image_build", Attribution.TASK),
+        ({"environment/Dockerfile": b"FROM 127.0.0.1:1/none:1\n"}, "container_image_pull", Attribution.FARM),
+    ],
+)
+def test_a_recipe_that_is_none_is_the_tasks_and_a_registry_that_is_away_is_not(
+    make: Make, files: dict[str, bytes], code: str, attribution: Attribution
+) -> None:
+    folder = make({})
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    verdict = tasks.grade_task(folder, NO_OP)
+    assert verdict.failure is not None
+    assert (verdict.failure.code, verdict.failure.attribution) == (code, attribution), verdict.failure
 
 
 def test_a_build_has_no_more_than_half_of_the_memory(make: Make) -> None:

@@ -32,8 +32,10 @@ from envfarm.images.disk_budget import keep_within
 from envfarm.images.foreign_images import foreign_images
 from envfarm.images.image_archive import archive_parts
 from envfarm.images.interpreters import Interpreter
+from envfarm.images.leased_image import find_image
 from envfarm.records.task import FIX_PATCH, REFERENCE_ARCHIVE, WORKSPACE_ARCHIVE, Environment, ValidationRecord
 from envfarm.sandbox.docker.engine import Engine, open_engine
+from envfarm.sandbox.docker.provider import open_docker_provider
 from envfarm.sandbox.local.provider import open_local_provider
 from task_miner.packaging.package import PackageParts, build_package
 
@@ -159,6 +161,23 @@ def locked_task(task: Path, index: "PackageIndex") -> Path:
     return remade(task, "locked", environment=environment)
 
 
+def test_a_driver_of_another_user_is_told_that_the_image_is_not_taken(place: Envfarm, task: Path) -> None:
+    lines: list[str] = []
+    package = read_package(task)
+
+    async def find(uid: int) -> str | None:
+        async with open_docker_provider({}) as provider:
+            found = await find_image(package, provider, place.cache, report=lines.append, driver_uid=uid)
+            return None if found is None else found.image_id
+
+    assert (anyio.run(find, 1234), lines) == (None, [])
+    built = place.json("images", "build", task)
+    assert anyio.run(find, 1234) is None
+    assert ["user 1234" in line for line in lines] == [True]
+    assert [anyio.run(find, uid) for uid in (0, 1000)] == [built["image_id"]] * 2
+    assert len(lines) == 1
+
+
 def test_building_again_from_the_lock_up_gives_the_same_image(
     place: Envfarm, task: Path, package_index: "PackageIndex"
 ) -> None:
@@ -167,6 +186,23 @@ def test_building_again_from_the_lock_up_gives_the_same_image(
     found = place.json("images", "verify", folder)
     assert found["same"] is True, found
     assert found["image_id"] == found["rebuilt_id"] == found["saved_id"] == built["image_id"]
+
+
+def test_an_image_is_the_same_under_another_umask_locale_zone_and_folder(
+    place: Envfarm, task: Path, package_index: "PackageIndex", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = locked_task(task, package_index)
+    built = place.json("images", "build", folder)
+    other = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "HOME": str(tmp_path)}
+    place.environ |= other
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o077)
+    try:
+        found = place.json("images", "verify", folder)
+    finally:
+        os.umask(before)
+    assert found["same"] is True, found
+    assert found["rebuilt_id"] == built["image_id"]
 
 
 def test_an_environment_that_is_not_as_its_lock_says_is_found_by_building_again(place: Envfarm, task: Path) -> None:

@@ -226,20 +226,16 @@ class Engine:
             EngineUnreachableError: The engine does not answer.
         """
         lines: list[str] = []
+        failed, failure = False, f"the image of {folder} could not be built"
         deadline = time.monotonic() + timeout_seconds
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         with self._mapped(f"the image of {folder}", building=True):
-            events = self._api.build(
-                path=str(folder),
-                dockerfile=dockerfile,
-                tag=tag,
-                rm=True,
-                forcerm=True,
-                labels=dict(labels or {}),
-                container_limits={"memory": memory_bytes, "memswap": memory_bytes},
-                timeout=math.ceil(timeout_seconds),
-                decode=True,
-            )
+            options = {"labels": dict(labels or {}), "timeout": math.ceil(timeout_seconds), "rm": True, "forcerm": True}
+            options["container_limits"] = {"memory": memory_bytes, "memswap": memory_bytes}
+            try:
+                events = self._api.build(path=str(folder), dockerfile=dockerfile, tag=tag, decode=True, **options)
+            except (re.error, UnicodeDecodeError) as error:  # the SDK reads it by itself
+                raise build_error(failure, f".dockerignore: {error}") from error
             for event in events:
                 if time.monotonic() > deadline:  # leaving ends the build: the engine sees that nobody listens
                     message = f"the image of {folder} was not built within {timeout_seconds:g} s"
@@ -247,9 +243,11 @@ class Engine:
                 line = str(event.get("stream") or event.get("status") or event.get("error") or "").rstrip()
                 if line:
                     lines.append(line)
-                raise_told(event, f"the image of {folder} could not be built", "\n".join(lines))
+                failed = failed or "error" in event  # and the end of the answer comes
                 if report is not None and line.startswith("Step "):
                     report(line)
+            if failed:
+                raise build_error(failure, "\n".join(lines))
         return self.image_facts(tag).image_id
 
     def save_image(self, reference: str) -> Iterator[bytes]:

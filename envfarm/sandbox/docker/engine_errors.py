@@ -1,5 +1,6 @@
 """What a container engine says went wrong, as errors of `envfarm.errors`; and names of images. PURE."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from envfarm.errors import (
 _QUOTED_LINES = 20
 _NOT_FOUND = 404
 _NO_SPACE = "no space left on device"
+_NO_REGISTRY = re.compile(r'(Get|Head) "https?://[^"]+/v2/|toomanyrequests:')
+"""How a daemon's last word begins where it came to no registry, or to one that has had enough."""
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -51,9 +54,11 @@ def raise_told(event: Mapping[str, Any], what: str, told: str) -> None:
         raise build_error(what, told)
 
 
-def build_error(what: str, told: str) -> ImageBuildError | EngineDiskFullError:
-    """Return what a failed build or load is."""
+def build_error(what: str, told: str) -> ImageBuildError | ContainerImagePullError | EngineDiskFullError:
+    """Return what a failed build or load is; a registry that is not reached is not the fault of who wrote a recipe."""
     tail = "\n".join(told.strip().splitlines()[-_QUOTED_LINES:])
     if _NO_SPACE in tail.lower():
         return EngineDiskFullError(f"{what}, since the Docker daemon has no room left:\n{tail}")
+    if _NO_REGISTRY.match(tail.rpartition("\n")[2]):
+        return ContainerImagePullError(f"{what}:\n{tail}")
     return ImageBuildError(f"{what}:\n{tail}")

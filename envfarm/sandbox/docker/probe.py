@@ -4,7 +4,7 @@ from envfarm.errors import EnvfarmError, MissingToolError
 from envfarm.sandbox.docker.base_image import find_base
 from envfarm.sandbox.docker.engine import open_engine
 from envfarm.sandbox.docker.options import OWN_BASE
-from envfarm.sandbox.docker.provider import can_bound_layers
+from envfarm.sandbox.docker.provider import can_bound_layers, refuse_mapped_users
 from envfarm.sandbox.finding import Finding
 
 
@@ -12,6 +12,7 @@ def probe_docker() -> Finding:
     """Return whether a daemon answers to this user, and what of a box it can bound."""
     try:
         with open_engine() as engine:
+            refuse_mapped_users(engine)
             told = engine.facts()
             bounded = (
                 "bounded" if can_bound_layers(engine) else "not bounded (overlay2 on xfs with pquota, btrfs, zfs are)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from envfarm.errors import BoundaryError, SandboxStartError
+from envfarm.errors import BoundaryError, MissingToolError, SandboxStartError
 from envfarm.sandbox.agent.programs import agent_program
 from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies
 from envfarm.sandbox.box_variables import base_variables
@@ -42,10 +42,11 @@ async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["
 
     Raises:
         SettingsError: An option is unknown.
-        MissingToolError: There is no daemon, or this user may not use it.
+        MissingToolError: There is no daemon, this user may not use it, or it maps users.
     """
     chosen = read_options(options)
     with open_engine() as engine:
+        await anyio.to_thread.run_sync(refuse_mapped_users, engine)
         await anyio.to_thread.run_sync(remove_leftovers, engine, folders_place(), FOLDER_PREFIX)
         folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}", dir=folders_place()))
         folder.chmod(0o711)
@@ -151,6 +152,22 @@ class DockerProvider:
         if request.image.reference is None:
             variables = base_variables(own)
         return BoxOrder(plan=plan, variables=variables, request=request)
+
+
+def refuse_mapped_users(engine: Engine) -> None:
+    """Refuse an engine whose boxes have other users than this machine, since boxes share folders with the driver.
+
+    Raises:
+        MissingToolError: It maps users.
+    """
+    named = {str(option).partition(",")[0] for option in engine.facts().get("SecurityOptions") or ()}
+    found = sorted(named & {"name=userns", "name=rootless"})
+    if found:
+        message = (
+            f"the Docker daemon maps users ({found[0].removeprefix('name=')}), so boxes and driver cannot share "
+            "folders: point DOCKER_HOST at one without userns-remap that is not rootless, or use --sandbox local"
+        )
+        raise MissingToolError(message)
 
 
 def can_bound_layers(engine: Engine) -> bool:
