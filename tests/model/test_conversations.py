@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from envfarm.model.chat import Message, Role, Tool, ToolCall
 from envfarm.model.chat_reply import Reply, parse_reply
 from envfarm.model.chat_template import render_conversation
-from envfarm.model.server.answering import as_returned
 from envfarm.model.server.bodies import ChatBody, conversation_of, parse_body
+from envfarm.model.server.chat_answer import as_returned
 from envfarm.model.server.conversations import Conversations, Past, prompt_tokens
 from envfarm.model.server.responses import message_json
 from envfarm.model.tokenizer import Tokenizer

@@ -31,6 +31,7 @@ class Engine:
         limits: What it may use.
         counts: What it has done.
         context_tokens: Most tokens of one request, answer included.
+        vocab_size: How many tokens the model tells apart.
         memory: Keys and values of everybody.
     """
 
@@ -40,6 +41,7 @@ class Engine:
         self.limits = limits
         self.counts = EngineCounts()
         self.context_tokens = min(limits.context_tokens, config.max_position_embeddings, limits.capacity_tokens)
+        self.vocab_size = config.vocab_size
         self._model = model
         self._token_bytes = token_bytes
         self._device = weight.device

@@ -16,11 +16,14 @@ from starlette.routing import Route
 from envfarm.errors import EngineBusyError, RequestRefusedError
 from envfarm.model.engine.engine import Engine
 from envfarm.model.engine.engine_thread import run_engine
-from envfarm.model.server.answering import AnswerFailedError, ChatAnswer, CompletionAnswer, Service
+from envfarm.model.server.answering import AnswerFailedError
 from envfarm.model.server.bodies import Body, ChatBody, CompletionBody, parse_body
+from envfarm.model.server.chat_answer import ChatAnswer
+from envfarm.model.server.completion_answer import CompletionAnswer
 from envfarm.model.server.conversations import Conversations
 from envfarm.model.server.metrics import Metrics
 from envfarm.model.server.responses import Json, error_json
+from envfarm.model.server.service import Service
 from envfarm.model.tokenizer import Tokenizer
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
