@@ -83,6 +83,7 @@ class CallGrammar:
         self._tools = [_signature(tool) for tool in tools]
         self._several = several
         self._known: dict[State, Mapping[bytes, State]] = {}
+        self._call_lengths: list[int] = []
         self.start = State(Place.START if thinking else Place.CALL)
         self.tools = tuple(tool.name for tool in self._tools)
         self.signatures = [(tool.name, tool.parameters, sorted(tool.required)) for tool in self._tools]
@@ -173,7 +174,8 @@ class CallGrammar:
         fitting = [(text, end) for text, end in self._options(state).items() if text.startswith(state.matched)]
         if state.place is not Place.HEAD:
             return fitting[0]
-        return min(fitting, key=lambda option: len(option[0]) + sum(map(len, self.closing(option[1]))))
+        self._call_lengths = self._call_lengths or [sum(map(len, call)) for call in self.calls()]
+        return min(fitting, key=lambda option: self._call_lengths[option[1].tool])
 
     def _in_given_text(self, state: State, byte: bytes) -> State | None:
         options, written = self._options(state), state.matched + byte

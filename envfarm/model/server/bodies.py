@@ -151,7 +151,7 @@ def parse_body(content: bytes, kind: type[Body]) -> Body:
     try:
         body = msgspec.json.decode(content, type=kind)
         refuse_unsupported(body)
-    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one of these
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # a ValidationError is one of these
         message = f"the body cannot be read: {error}"
         raise RequestRefusedError(message) from error
     return body

@@ -37,6 +37,7 @@ class ChatAnswer:
         self._service, self._body = service, body
         self._messages, self._tools = conversation_of(body)
         self._thinking = body.chat_template_kwargs is None or body.chat_template_kwargs.enable_thinking
+        service.check_size(text for message in self._messages for text in _texts(message))
         past = service.conversations.find(body.prompt_cache_key)
         self._prompt = prompt_tokens(service.tokenizer, self._messages, self._tools, thinking=self._thinking, past=past)
         if body.top_logprobs and not body.logprobs:
@@ -159,6 +160,15 @@ def as_returned(message: Message, tools: Sequence[Tool]) -> Message:
         for call in message.tool_calls
     ]
     return replace(message, tool_calls=tuple(calls))
+
+
+def _texts(message: Message) -> list[str]:
+    """Return all that somebody wrote of a message."""
+    return [
+        message.content,
+        message.reasoning,
+        *(text for call in message.tool_calls for text in call.arguments.values()),
+    ]
 
 
 def _delta(told: Told) -> Json:

@@ -29,6 +29,7 @@ class CompletionAnswer:
             RequestRefusedError: It asks for something that cannot be done.
         """
         self._service, self._body = service, body
+        service.check_size([body.prompt] if isinstance(body.prompt, str) else [])
         self._prompt = service.tokenizer.encode(body.prompt) if isinstance(body.prompt, str) else body.prompt
         self._requests = make_requests(service, body, self._prompt, body.max_tokens, body.logprobs or 0)
         self._id = secrets.token_hex(12)

@@ -2,13 +2,14 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 
 import msgspec
 
+from envfarm.errors import RequestRefusedError
 from envfarm.model.call_grammar import CallGrammar
 from envfarm.model.chat import Tool
 from envfarm.model.engine.engine_thread import RunningEngine
@@ -38,6 +39,19 @@ class Service:
     created: int = field(default_factory=lambda: int(time.time()))
     _rules: OrderedDict[bytes, CallRules] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
+
+    def check_size(self, texts: Iterable[str]) -> None:
+        """Refuse texts that cannot fit, before they take minutes to become tokens.
+
+        Raises:
+            RequestRefusedError: They have more characters than the longest context can stand for.
+        """
+        characters, most = sum(map(len, texts)), self.engine.engine.context_tokens
+        if characters > self.tokenizer.most_characters(most):
+            message = (
+                f"the prompt has {characters:,} characters: that is more than {most:,} tokens, the longest that fits"
+            )
+            raise RequestRefusedError(message)
 
     def call_rules(self, tools: Sequence[Tool], *, thinking: bool, several: bool) -> CallRules:
         """Return the rules of replies that call one of some tools; those of the newest sets of tools are kept.
