@@ -24,6 +24,7 @@ PENALISED = {
     "repetition": Sampling(repetition_penalty=1.6),
     "all": Sampling(presence_penalty=-0.7, frequency_penalty=1.1, repetition_penalty=0.8, logit_bias=((2, 1.5),)),
 }
+STRONG = Sampling(presence_penalty=2, frequency_penalty=2, repetition_penalty=0.8, logit_bias=((2, 1.0),))
 PROMPT = (1, 2, 3, 0, 2)
 
 
@@ -125,7 +126,7 @@ def surprise(model: MiMo, sampling: Sampling, draft_tokens: int) -> float:
 @pytest.mark.parametrize("draft_tokens", [0, 3])
 def test_drawn_answers_have_the_changed_distribution(small_config: Make, make_model: Make, draft_tokens: int) -> None:
     model = make_model(small_config(vocab_size=4))
-    assert surprise(model, PENALISED["all"], draft_tokens) < 3.5
+    assert surprise(model, STRONG, draft_tokens) < 3.5
 
 
 def test_guesses_without_the_penalties_of_those_before_them_show(
@@ -135,7 +136,7 @@ def test_guesses_without_the_penalties_of_those_before_them_show(
         return change_logits(logits_T_V, [Before(one.sampling, before[0].tokens, before[0].answered) for one in before])
 
     monkeypatch.setattr(verification, "change_logits", only_the_first)
-    assert surprise(make_model(small_config(vocab_size=4)), PENALISED["all"], 3) > 6
+    assert surprise(make_model(small_config(vocab_size=4)), STRONG, 3) > 6
 
 
 @pytest.mark.parametrize(
