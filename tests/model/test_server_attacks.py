@@ -1,13 +1,14 @@
 """Clients that are broken or mean: each gets a clear answer or none, and everybody else what is theirs."""
 
 import json
+import shutil
 import signal
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from envfarm.errors import CheckpointError
+from envfarm.model.server.process import ServerSettings, serve_model
 
 if TYPE_CHECKING:
     from tests.data.served_model import Served
@@ -76,7 +80,11 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "nested tools": (chat(f'"tools": [{{"function": {{"name": "f", "parameters": {deep(3_000)}}}}}]'), "recursion"),
     "a text without end": (
         json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x y" * 5_000_000}]}).encode(),
-        "15,000,000 characters: that is more than 2,048 tokens, the longest that fits",
+        "characters: that is more than 2,048 tokens, the longest that fits",
+    ),
+    "a tool without end": (
+        chat(f'"tools": [{{"function": {{"name": "f", "parameters": {{"x": "{"x y" * 5_000_000}"}}}}}}]'),
+        "characters: that is more than 2,048 tokens, the longest that fits",
     ),
     "no number": (chat('"temperature": NaN'), "cannot be read"),
     "infinity": (chat('"frequency_penalty": 1e999'), "cannot be read"),
@@ -203,3 +211,36 @@ def test_the_server_ends_in_time_whoever_is_still_there(serving: ModuleType, che
         served.process.communicate(timeout=60)
     assert served.process.returncode == 0
     assert time.monotonic() - started < 20
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changes}))
+
+
+def _put_nan(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-4:] = b"\x00\x00\xc0\x7f"
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a truncated file": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+        "model.safetensors: it is truncated",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+    "another shape": (lambda f: _edit(f / "config.json", intermediate_size=50), r"misshapen: .*asked \[50, 32\]"),
+    "a number that is none": (lambda f: _put_nan(f / "model.safetensors"), "numbers that are not finite"),
+    "another architecture": (lambda f: _edit(f / "config.json", model_type="llama"), "'llama' is no architecture"),
+    "no vocabulary": (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer\.json: cannot be read"),
+    "a broken vocabulary": (lambda f: (f / "tokenizer.json").write_text("{"), r"tokenizer\.json: it is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_before_anybody_is_served(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    damage, complaint = DAMAGES[name]
+    shutil.copytree(checkpoint, tmp_path / "m")
+    damage(tmp_path / "m")
+    with pytest.raises(CheckpointError, match=complaint):
+        serve_model(ServerSettings(model=tmp_path / "m", listen="127.0.0.1:0"), pytest.fail)

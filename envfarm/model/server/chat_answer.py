@@ -11,7 +11,7 @@ from envfarm.model.engine.request import Constraint, GeneratedToken, Progress
 from envfarm.model.server.answering import Collected, endings, extension_json, make_requests
 from envfarm.model.server.bodies import ChatBody, conversation_of, tools_to_call
 from envfarm.model.server.call_constraint import CallConstraint, OneCall
-from envfarm.model.server.conversations import Past, prompt_tokens
+from envfarm.model.server.conversations import Past, prompt_parts
 from envfarm.model.server.reply_stream import ReplyStream, Told
 from envfarm.model.server.responses import Json, calls_json, chat_logprobs_json, finish_reason, message_json
 from envfarm.model.server.service import Service
@@ -37,9 +37,10 @@ class ChatAnswer:
         self._service, self._body = service, body
         self._messages, self._tools = conversation_of(body)
         self._thinking = body.chat_template_kwargs is None or body.chat_template_kwargs.enable_thinking
-        service.check_size(text for message in self._messages for text in _texts(message))
         past = service.conversations.find(body.prompt_cache_key)
-        self._prompt = prompt_tokens(service.tokenizer, self._messages, self._tools, thinking=self._thinking, past=past)
+        known, new = prompt_parts(service.tokenizer, self._messages, self._tools, thinking=self._thinking, past=past)
+        service.check_size(piece.text for piece in new)
+        self._prompt = [*known, *service.tokenizer.encode_pieces(new)]
         if body.top_logprobs and not body.logprobs:
             message = "top_logprobs: it needs logprobs"
             raise RequestRefusedError(message)
@@ -160,15 +161,6 @@ def as_returned(message: Message, tools: Sequence[Tool]) -> Message:
         for call in message.tool_calls
     ]
     return replace(message, tool_calls=tuple(calls))
-
-
-def _texts(message: Message) -> list[str]:
-    """Return all that somebody wrote of a message."""
-    return [
-        message.content,
-        message.reasoning,
-        *(text for call in message.tool_calls for text in call.arguments.values()),
-    ]
 
 
 def _delta(told: Told) -> Json:
