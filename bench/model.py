@@ -9,7 +9,7 @@ Both sides compute in float32 (training: bfloat16 products on both). Times are m
 import argparse
 from pathlib import Path
 
-WHAT = ("decode", "prefill", "mtp", "kv", "turns", "training", "needles")
+WHAT = ("decode", "prefill", "mtp", "couplings", "kv", "turns", "training", "needles")
 MINIATURE = Path(__file__).parents[1] / "tests" / "data" / "miniature_corpus"
 
 

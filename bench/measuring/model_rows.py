@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.model_couplings import coupling_rows
 from measuring.model_needles import needle_rows
 from measuring.model_twin import make_twin
 from torch.nn import functional
@@ -119,6 +120,10 @@ class ModelBench:
                         f"MTP on against off, {domain}, {name}: {statistics.median(ratios):.2f} x (bar 2 x), "
                         f"{statistics.mean(lengths):.2f} tokens of 4 in a step (bar 2.5), {len(prompts)} prompts"
                     )
+
+    def couplings(self) -> Iterator[str]:
+        """Yield, by domain, how often guesses are right, beside another way to decide it: docs/decisions/0028."""
+        yield from coupling_rows(self._engine(3), self.documents)
 
     def kv(self) -> Iterator[str]:
         """Yield bytes of keys and values at 128 K, counted in a cache, beside the formula and an all-global cache."""

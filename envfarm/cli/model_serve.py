@@ -34,6 +34,9 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         int,
         typer.Option(min=0, help="Tokens guessed ahead by MTP blocks, at most one for each."),
     ] = 3,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Seconds for a client to send a request, and to take each part of an answer.")
+    ] = 60,
     drain: Annotated[int, typer.Option(min=0, help="Seconds for answers under way when asked to end.")] = 30,
 ) -> None:
     """Serve a checkpoint to OpenAI's clients, on this machine only unless --listen says otherwise.
@@ -65,6 +68,7 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         limits=limits,
         queue_limit=queue,
         drain_seconds=drain,
+        patience_seconds=patience,
     )
     serve_model(settings, _tell)
 

@@ -22,6 +22,9 @@ TOKENIZER_FILE = "tokenizer.json"
 DOCUMENT_END = "<|endoftext|>"
 """Stands between documents; the real model's padding."""
 
+_MOST_COMPOSED = 4
+"""Characters that Unicode's form C makes one of, at most."""
+
 
 class Tokenizer:
     """A vocabulary in use.
@@ -48,6 +51,7 @@ class Tokenizer:
         self._bytes |= {token: tag.encode() for tag, token in self.tags.items()}
         self.size = max(self._bytes) + 1
         self.end_tokens = frozenset(self.tags[tag] for tag in (TURN_END, DOCUMENT_END) if tag in self.tags)
+        self._longest_text = max(map(len, self._bytes.values())) * (_MOST_COMPOSED if composes else 1)
         self._encoder = _encoder({**self._description, "added_tokens": []})
 
     def encode(self, text: str) -> list[int]:
@@ -61,6 +65,10 @@ class Tokenizer:
         for piece in pieces:
             tokens += [self.tags[piece.text]] if piece.is_tag else self.encode(piece.text)
         return tokens
+
+    def most_characters(self, tokens: int) -> int:
+        """Return how long a text can be that has so few tokens: a longer one need not be encoded to be refused."""
+        return tokens * self._longest_text
 
     def token_bytes(self, token: int) -> bytes:
         """Return what a token stands for in UTF-8, tags by name; nothing for a number that the vocabulary lacks."""

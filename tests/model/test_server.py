@@ -3,135 +3,40 @@
 import base64
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-import torch
 
 from envfarm.model.chat import Message, Role
 from envfarm.model.chat_template import render_conversation
 from envfarm.model.checkpoint_reader import load_model
-from envfarm.model.checkpoint_writer import write_checkpoint
-from envfarm.model.config import MiMoConfig
 from envfarm.model.engine.engine import Engine
 from envfarm.model.engine.limits import EngineLimits
 from envfarm.model.engine.request import Request, Sampling
-from envfarm.model.mimo import MiMo, initialise
-from envfarm.model.parameter_table import Storage
-from envfarm.model.tokenizer import Tokenizer, load_tokenizer
-from envfarm.model.tokenizer_training import train_tokenizer
+from envfarm.model.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tests.data.served_model import Served
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello, who are you?"}]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights, big enough to write its own vocabulary."""
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    tokenizer = train_tokenizer([Path(__file__).read_text(encoding="utf-8")], 400)
-    config = MiMoConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=48,
-        moe_intermediate_size=16,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        head_dim=12,
-        v_head_dim=8,
-        swa_num_attention_heads=4,
-        swa_num_key_value_heads=2,
-        swa_head_dim=12,
-        swa_v_head_dim=8,
-        hybrid_layer_pattern=(0, 1, 1),
-        moe_layer_freq=(0, 1, 1),
-        n_routed_experts=4,
-        num_experts_per_tok=2,
-        sliding_window=16,
-        max_position_embeddings=4096,
-        num_nextn_predict_layers=1,
-        eos_token_id=393,
-        pad_token_id=391,
-    )
-    model = MiMo(config)
-    initialise(model, 0)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(20)  # far from uniform, as a trained model is
-    write_checkpoint(model, folder, smallest=Storage.F32)
-    tokenizer.save(folder)
-    return folder
-
-
-@dataclass
-class Served:
-    process: "subprocess.Popen[str]"
-    address: str
-
-    @property
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.address}/v1", api_key="none", max_retries=0, timeout=60)
-
-    def read(self, path: str) -> str:
-        with urllib.request.urlopen(self.address + path, timeout=20) as answer:  # noqa: S310 -- our own server
-            text: str = answer.read().decode()
-            return text
-
-    def metric(self, name: str) -> float:
-        found = re.search(rf"^envfarm_model_{name}(?:_total)? (\S+)$", self.read("/metrics"), re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
-
-    def wait_for(self, name: str, value: float) -> None:
-        end = time.monotonic() + 20
-        while self.metric(name) != value:
-            assert time.monotonic() < end, f"{name} is {self.metric(name)}, not {value}"
-            time.sleep(0.02)
-
-
-def start(folder: Path, *options: str) -> Served:
-    command = [sys.executable, "-W", "error", "-c", "from envfarm.cli.main import main; main()", "model", "serve"]
-    command += ["--model", str(folder), "--listen", "127.0.0.1:0", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder.parent
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+)/v1\n", line)
-    if found is None:
-        process.kill()
-        pytest.fail(f"{line!r} {process.communicate()}")
-    return Served(process, found[1])
-
-
-def end(served: Served) -> tuple[int, str]:
-    served.process.send_signal(signal.SIGTERM)
-    _, complaints = served.process.communicate(timeout=60)
-    return served.process.returncode, complaints
-
-
-@pytest.fixture(scope="module")
-def served(checkpoint: Path) -> Iterator[Served]:
-    served = start(checkpoint, "--running", "4", "--queue", "4", "--context", "2048")
+def served(serving: ModuleType, checkpoint: Path) -> "Iterator[Served]":
+    served = serving.start(checkpoint, "--running", "4", "--queue", "4", "--context", "2048")
     yield served
-    assert end(served) == (0, "")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint: Path) -> Tokenizer:
-    return load_tokenizer(checkpoint)
+    assert serving.end(served) == (0, "")
 
 
 def generate(checkpoint: Path, tokenizer: Tokenizer, prompt: list[int], most_tokens: int, seed: int) -> list[int]:
@@ -147,13 +52,13 @@ def generate(checkpoint: Path, tokenizer: Tokenizer, prompt: list[int], most_tok
     return found
 
 
-def test_models_are_listed(served: Served) -> None:
+def test_models_are_listed(served: "Served") -> None:
     (model,) = served.client.models.list().data
     assert (model.id, model.owned_by) == ("tiny", "envfarm")
     assert json.loads(served.read("/health"))["status"] == "ok"
 
 
-def test_a_completion_is_the_engines(served: Served, checkpoint: Path, tokenizer: Tokenizer) -> None:
+def test_a_completion_is_the_engines(served: "Served", checkpoint: Path, tokenizer: Tokenizer) -> None:
     answer = served.client.completions.create(
         model="tiny", prompt="def main", max_tokens=20, seed=5, logprobs=2, extra_body={"return_token_ids": True}
     )
@@ -171,7 +76,7 @@ def test_a_completion_is_the_engines(served: Served, checkpoint: Path, tokenizer
     assert all(value is not None and value <= 0 for value in choice.logprobs.token_logprobs)
 
 
-def test_tokens_may_be_given_instead_of_text(served: Served, tokenizer: Tokenizer) -> None:
+def test_tokens_may_be_given_instead_of_text(served: "Served", tokenizer: Tokenizer) -> None:
     options: dict[str, Any] = {"model": "tiny", "max_tokens": 10, "temperature": 0}
     by_text = served.client.completions.create(prompt="def main", **options)
     by_tokens = served.client.completions.create(prompt=tokenizer.encode("def main"), **options)
@@ -179,7 +84,7 @@ def test_tokens_may_be_given_instead_of_text(served: Served, tokenizer: Tokenize
 
 
 @pytest.mark.parametrize("thinking", [True, False])
-def test_a_stream_joined_is_the_whole_answer(served: Served, *, thinking: bool) -> None:
+def test_a_stream_joined_is_the_whole_answer(served: "Served", *, thinking: bool) -> None:
     for seed in range(6):
         options: dict[str, Any] = {
             "model": "tiny",
@@ -209,7 +114,7 @@ def test_a_stream_joined_is_the_whole_answer(served: Served, *, thinking: bool) 
         assert len(told) == whole.usage.completion_tokens
 
 
-def test_offsets_of_a_stream_go_on_from_chunk_to_chunk(served: Served) -> None:
+def test_offsets_of_a_stream_go_on_from_chunk_to_chunk(served: "Served") -> None:
     options: dict[str, Any] = {"model": "tiny", "prompt": "def main", "max_tokens": 30, "seed": 3, "logprobs": 1}
     whole = served.client.completions.create(**options).choices[0].logprobs
     assert whole is not None
@@ -222,7 +127,7 @@ def test_offsets_of_a_stream_go_on_from_chunk_to_chunk(served: Served) -> None:
     assert [token for part in parts for token in part.tokens or ()] == whole.tokens
 
 
-def test_an_answer_ends_with_a_stop_token_that_was_asked_for(served: Served, tokenizer: Tokenizer) -> None:
+def test_an_answer_ends_with_a_stop_token_that_was_asked_for(served: "Served", tokenizer: Tokenizer) -> None:
     options: dict[str, Any] = {"model": "tiny", "prompt": "def main", "max_tokens": 20, "seed": 5}
     told = {"return_token_ids": True, "ignore_eos": True}
     (whole,) = served.client.completions.create(**options, extra_body=told).choices
@@ -234,7 +139,7 @@ def test_an_answer_ends_with_a_stop_token_that_was_asked_for(served: Served, tok
     assert (choice.finish_reason, choice.text) == ("stop", tokenizer.decode(tokens[:end]))
 
 
-def test_routed_experts_come_as_bytes(served: Served) -> None:
+def test_routed_experts_come_as_bytes(served: "Served") -> None:
     answer = served.client.chat.completions.create(
         model="tiny", messages=HELLO, max_tokens=7, seed=1, extra_body={"return_routed_experts": True}
     )
@@ -257,7 +162,7 @@ def test_routed_experts_come_as_bytes(served: Served) -> None:
     assert base64.b64decode(late.model_extra["sglext"]["routed_experts"]) == experts[10 * 6 :]
 
 
-def test_later_turns_go_on_from_the_tokens_of_before(served: Served, tokenizer: Tokenizer) -> None:
+def test_later_turns_go_on_from_the_tokens_of_before(served: "Served", tokenizer: Tokenizer) -> None:
     messages: list[Any] = list(HELLO)
     known: list[int] = []
     for turn in range(4):
@@ -283,7 +188,7 @@ def test_later_turns_go_on_from_the_tokens_of_before(served: Served, tokenizer: 
         messages += [answer.choices[0].message.model_dump(), {"role": "user", "content": f"turn {turn}"}]
 
 
-def test_tools_reach_the_prompt(served: Served, tokenizer: Tokenizer) -> None:
+def test_tools_reach_the_prompt(served: "Served", tokenizer: Tokenizer) -> None:
     tool = {"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}
     answer = served.client.chat.completions.create(
         model="tiny", messages=HELLO, tools=[tool], max_tokens=3, extra_body={"return_token_ids": True}
@@ -310,16 +215,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "'image_url' cannot be read"),
     ({"max_tokens": 5000}, "the answer may have 5,000"),
     ({"max_tokens": 0}, "at least one token"),
-    ({"n": 2}, "n: 2 is not built"),
+    ({"n": 9}, "n has to be from 1 to 8"),
+    ({"n": 0}, "n has to be from 1 to 8"),
+    ({"presence_penalty": 2.5}, "presence_penalty has to be from -2 to 2"),
+    ({"frequency_penalty": -3}, "frequency_penalty has to be from -2 to 2"),
+    ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty has to be from 0.1 to 10"),
     ({"stop": ["x"] * 17}, "at most 1,024 characters: 17 are given"),
     ({"stop": "x" * 1_025}, "the longest with 1,025"),
     ({"extra_body": {"min_p": 0.2}}, "min_p: 0.2 is not built"),
     ({"extra_body": {"guided_json": {}}}, "guided_json: {} is not built"),
-    ({"logit_bias": {"5": 1}}, "logit_bias"),
+    ({"logit_bias": {"5": 101}}, "a logit_bias has to be from -100 to 100"),
+    ({"logit_bias": {"400": 1}}, "logit_bias: a token is not one of the 400"),
+    ({"logit_bias": {"word": 1}}, "logit_bias"),
     ({"temperature": -1}, "temperature has to be"),
     ({"top_logprobs": 3}, "it needs logprobs"),
     ({"logprobs": True, "top_logprobs": 30}, "from 0 to 20"),
-    ({"tool_choice": "required"}, "tool_choice: 'required' is not built"),
+    ({"tool_choice": "required"}, "tool_choice: a call is asked for, and no tools are declared"),
     ({"messages": [{"role": "user", "content": "word " * 3000}]}, "more than 2,048, the longest that fits"),
     (
         {
@@ -337,19 +248,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "complaint"), BAD)
-def test_a_bad_request_is_answered_by_what_is_wrong(served: Served, change: dict[str, Any], complaint: str) -> None:
+def test_a_bad_request_is_answered_by_what_is_wrong(served: "Served", change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(openai.BadRequestError, match=complaint):
         served.client.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 2, **change})
     assert served.metric("open_requests") == 0
 
 
-def test_another_model_is_not_here(served: Served) -> None:
+def test_another_model_is_not_here(served: "Served") -> None:
     with pytest.raises(openai.NotFoundError, match="'tiny' is"):
         served.client.completions.create(model="gpt", prompt="x")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": 5}', b"\xff", b'{"a":' * 100_000])
-def test_a_body_that_is_no_request_is_refused(served: Served, body: bytes) -> None:
+def test_a_body_that_is_no_request_is_refused(served: "Served", body: bytes) -> None:
     request = urllib.request.Request(f"{served.address}/v1/completions", data=body, method="POST")  # noqa: S310 -- our own server
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=20)  # noqa: S310 -- as above
@@ -359,7 +270,7 @@ def test_a_body_that_is_no_request_is_refused(served: Served, body: bytes) -> No
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_client_that_goes_away_frees_its_memory(served: Served, *, streamed: bool) -> None:
+def test_a_client_that_goes_away_frees_its_memory(served: "Served", *, streamed: bool) -> None:
     served.wait_for("open_requests", 0)
     blocks = served.metric("used_blocks")
     body = json.dumps(
@@ -379,7 +290,7 @@ def test_a_client_that_goes_away_frees_its_memory(served: Served, *, streamed: b
     assert served.metric("generated_tokens") - generated < 1400
 
 
-def test_a_full_queue_is_told_at_once(served: Served) -> None:
+def test_a_full_queue_is_told_at_once(served: "Served") -> None:
     served.wait_for("open_requests", 0)
     streams = [
         served.client.completions.create(
@@ -396,7 +307,7 @@ def test_a_full_queue_is_told_at_once(served: Served) -> None:
     assert served.client.completions.create(model="tiny", prompt="x", max_tokens=1).choices
 
 
-def test_many_clients_at_once_get_what_each_gets_alone(served: Served) -> None:
+def test_many_clients_at_once_get_what_each_gets_alone(served: "Served") -> None:
     def ask(seed: int) -> str:
         return (
             served.client.completions.create(model="tiny", prompt="x" * seed, max_tokens=30, seed=seed).choices[0].text
@@ -412,8 +323,8 @@ def test_many_clients_at_once_get_what_each_gets_alone(served: Served) -> None:
     assert found == alone
 
 
-def test_answers_under_way_are_finished_before_the_end(checkpoint: Path) -> None:
-    served = start(checkpoint)
+def test_answers_under_way_are_finished_before_the_end(serving: ModuleType, checkpoint: Path) -> None:
+    served = serving.start(checkpoint)
     stream = served.client.completions.create(
         model="tiny", prompt="x", max_tokens=400, stream=True, extra_body={"ignore_eos": True}
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from envfarm.errors import RequestRefusedError
 from envfarm.model.chat import Message, Role, Tool, ToolCall
-from envfarm.model.server.bodies import ChatBody, CompletionBody, conversation_of, parse_body
+from envfarm.model.server.bodies import ChatBody, CompletionBody, conversation_of, parse_body, tools_to_call
 
 
 def parse(**fields: Any) -> ChatBody:
@@ -47,12 +47,10 @@ def test_a_conversation_comes_out_as_messages_and_tools() -> None:
 @pytest.mark.parametrize(
     "harmless",
     [
-        {"n": 1},
-        {"logit_bias": {}},
-        {"presence_penalty": 0.0},
-        {"tool_choice": "auto"},
-        {"min_p": 0.0, "min_tokens": 0, "repetition_penalty": 1.0, "guided_json": None},
-        {"parallel_tool_calls": True, "modalities": ["text"], "bad_words": [], "use_beam_search": False},
+        {"best_of": 1},
+        {"length_penalty": 1.0},
+        {"min_p": 0.0, "min_tokens": 0, "guided_json": None},
+        {"modalities": ["text"], "bad_words": [], "use_beam_search": False},
     ],
 )
 def test_values_that_change_nothing_are_taken(harmless: dict[str, Any]) -> None:
@@ -62,13 +60,8 @@ def test_values_that_change_nothing_are_taken(harmless: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"n": 2},
-        {"logit_bias": {"1": 5}},
-        {"frequency_penalty": 0.5},
-        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
         {"response_format": {"type": "json_object"}},
         {"min_p": 0.1},
-        {"repetition_penalty": 1.1},
         {"min_tokens": 5},
         {"guided_json": {"type": "object"}},
         {"guided_regex": "a+"},
@@ -79,7 +72,6 @@ def test_values_that_change_nothing_are_taken(harmless: dict[str, Any]) -> None:
         {"bad_words": ["x"]},
         {"allowed_token_ids": [1]},
         {"continue_final_message": True},
-        {"parallel_tool_calls": False},
         {"functions": [{"name": "f"}]},
     ],
 )
@@ -106,6 +98,45 @@ def test_stop_tokens_are_numbers() -> None:
     assert parse(stop_token_ids=[3, 4]).stop_token_ids == [3, 4]
     with pytest.raises(RequestRefusedError, match="stop_token_ids"):
         parse(stop_token_ids=["</s>"])
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["f", "g", "f"], r"tools\[2\]: the name 'f' is declared twice"),
+        ([""], r"tools\[0\]: the name '' is empty"),
+        (["f", "a b"], r"tools\[1\]: the name 'a b' is empty, or has blanks"),
+        (["</tools>"], "angle brackets"),
+    ],
+)
+def test_tools_that_cannot_be_called_are_refused(names: list[str], complaint: str) -> None:
+    body = parse(tools=[{"type": "function", "function": {"name": name}} for name in names])
+    with pytest.raises(RequestRefusedError, match=complaint):
+        conversation_of(body)
+
+
+def tools_of(choice: Any, *names: str) -> list[str]:
+    body = parse(tools=[{"type": "function", "function": {"name": name}} for name in names], tool_choice=choice)
+    return [tool.name for tool in tools_to_call(body, conversation_of(body)[1])]
+
+
+def test_a_choice_of_tools_says_which_may_be_called() -> None:
+    named = {"type": "function", "function": {"name": "g"}}
+    assert [tools_of(choice, "f", "g") for choice in (None, "auto", "none", "required", named)] == [
+        [],
+        [],
+        [],
+        ["f", "g"],
+        ["g"],
+    ]
+    with pytest.raises(RequestRefusedError, match="tool_choice: 'g' is not one of the tools: 'f, h'"):
+        tools_of(named, "f", "h")
+    for choice in ("required", named):
+        with pytest.raises(RequestRefusedError, match="no tools are declared"):
+            tools_of(choice)
+    for strange in ("sometimes", {"type": "allowed_tools"}, {"type": "function"}, 5):
+        with pytest.raises(RequestRefusedError, match="tool_choice"):
+            tools_of(strange, "f")
 
 
 @given(content=st.binary())

@@ -15,6 +15,7 @@ from torch import Tensor
 from envfarm.model.attention_pass import AttentionPass
 from envfarm.model.config import LayerKind
 from envfarm.model.engine.generation import Generation
+from envfarm.model.engine.logit_changes import Before, change_logits
 from envfarm.model.engine.row_memory import FlatPass, Part, RingRows, RowMemory, Seat
 from envfarm.model.engine.sampling import luck, pick, token_probabilities
 from envfarm.model.layout import Layout
@@ -52,7 +53,11 @@ class Drafter:
         for block in range(self._draft_tokens):
             logits_B_V = self._run(block, going, guessed)
             samplings = [one.request.sampling for one in going]
-            probabilities_B_V = token_probabilities(logits_B_V, samplings)
+            before = [
+                Before(sampling, [*one.tokens, *guess] if sampling.penalises else (), one.generated_tokens + block)
+                for one, guess, sampling in zip(going, guessed, samplings, strict=True)
+            ]
+            probabilities_B_V = token_probabilities(change_logits(logits_B_V, before), samplings)
             lucks = [luck(one.request.sampling.seed, one.generated_tokens + block, "draft") for one in going]
             tokens = pick(probabilities_B_V, torch.tensor(lucks, dtype=torch.float64, device=logits_B_V.device))
             for place, token in enumerate(tokens.tolist()):

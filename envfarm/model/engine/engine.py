@@ -17,7 +17,7 @@ from envfarm.model.engine.limits import EngineCounts, EngineLimits
 from envfarm.model.engine.request import Finish, GeneratedToken, Progress, Request
 from envfarm.model.engine.request_check import complaints_about
 from envfarm.model.engine.row_memory import RowMemory
-from envfarm.model.engine.sampling import Draw, draw_tokens
+from envfarm.model.engine.sampling import draw_tokens
 from envfarm.model.engine.seating import Seating
 from envfarm.model.engine.step_plan import Turn, plan_step
 from envfarm.model.engine.verification import verify_drafts
@@ -31,6 +31,7 @@ class Engine:
         limits: What it may use.
         counts: What it has done.
         context_tokens: Most tokens of one request, answer included.
+        vocab_size: How many tokens the model tells apart.
         memory: Keys and values of everybody.
     """
 
@@ -40,6 +41,7 @@ class Engine:
         self.limits = limits
         self.counts = EngineCounts()
         self.context_tokens = min(limits.context_tokens, config.max_position_embeddings, limits.capacity_tokens)
+        self.vocab_size = config.vocab_size
         self._model = model
         self._token_bytes = token_bytes
         self._device = weight.device
@@ -179,7 +181,7 @@ class Engine:
                 choices[place] = self._verify(turn, logits_N_V, row)
             else:
                 generation = turn.generation
-                draw = Draw(generation.request.sampling, generation.generated_tokens, generation.allowed())
+                draw = generation.draw(generation.allowed())
                 plain.append((place, row, draw))
             row += 1 + turn.drafts
         if not plain:
@@ -188,8 +190,7 @@ class Engine:
         tokens = draw_tokens(logits_N_V[rows], [draw for _, _, draw in plain])
         for (place, row, draw), token in zip(plain, tokens, strict=True):
             if draw.allowed != ():
-                was_forced = draw.allowed is not None and len(draw.allowed) == 1
-                choices[place] = [Choice(token, row, was_forced, ready[place].generation.request.top_logprobs)]
+                choices[place] = [Choice(token, row, draw.is_forced, ready[place].generation.request.top_logprobs)]
         return choices
 
     @staticmethod
@@ -199,8 +200,7 @@ class Engine:
             logits_N_V[row : row + 1 + turn.drafts],
             generation.drafts,
             generation.draft_probabilities,
-            generation.request.sampling,
-            generation.generated_tokens,
+            generation.draw(),
         )
         top_logprobs = generation.request.top_logprobs
         return [

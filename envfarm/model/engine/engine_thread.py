@@ -32,56 +32,69 @@ class _Withdrawal:
     ticket: int
 
 
+@dataclass(frozen=True)
+class _Outbox:
+    """Where a request's progress goes: its place among those that were asked together, and their stream."""
+
+    place: int
+    send: MemoryObjectSendStream[tuple[int, Progress]]
+
+
 class RunningEngine:
     """An engine that runs.
 
     Attributes:
         engine: To be read only.
-        open_requests: Requests that are waiting or generating.
         is_running: Whether it works; requests to one that does not end without an answer.
+        most_open: How many requests may wait or generate.
     """
 
     def __init__(self, engine: Engine, queue_limit: int) -> None:
         self.engine = engine
-        self.open_requests = 0
         self.is_running = True
-        self._most_open = engine.limits.running + queue_limit
+        self.most_open = engine.limits.running + queue_limit
         self._inbox: queue.SimpleQueue[_Submission | _Withdrawal | None] = queue.SimpleQueue()
-        self._outboxes: dict[int, MemoryObjectSendStream[Progress]] = {}
+        self._outboxes: dict[int, _Outbox] = {}
         self._tickets = count()
         self._id_of_ticket: dict[int, int] = {}
         self._ticket_of_id: dict[int, int] = {}
 
-    @asynccontextmanager
-    async def generate(self, request: Request) -> AsyncIterator[MemoryObjectReceiveStream[Progress]]:
-        """Give a request's progress as it comes; leaving before its end cancels the request and frees its memory.
+    @property
+    def open_requests(self) -> int:
+        """Requests that are waiting or generating; not those whose answer is there and was not read yet."""
+        return len(self._outboxes)
 
-        The stream ends without a last progress if the engine stops.
+    @asynccontextmanager
+    async def generate(self, *requests: Request) -> AsyncIterator[MemoryObjectReceiveStream[tuple[int, Progress]]]:
+        """Give the progress of requests as it comes, with the place of each; leaving cancels them and frees all memory.
+
+        The stream ends without a last progress of a request if the engine stops.
 
         Raises:
-            RequestRefusedError: It asks for something that the engine cannot do.
-            EngineBusyError: The queue is full.
+            RequestRefusedError: One asks for something that the engine cannot do.
+            EngineBusyError: The queue has not room for all of them; none has begun.
         """
-        self.engine.check(request)
-        if self.open_requests >= self._most_open:
+        for request in requests:
+            self.engine.check(request)
+        if self.open_requests + len(requests) > self.most_open:
             message = f"{self.open_requests} requests are open, and no more may wait"
             raise EngineBusyError(message)
-        send, receive = anyio.create_memory_object_stream[Progress](math.inf)
-        ticket = next(self._tickets)
-        self.open_requests += 1
-        if self.is_running:
-            self._outboxes[ticket] = send
-            self._inbox.put(_Submission(ticket, request))
-        else:
-            send.close()
+        send, receive = anyio.create_memory_object_stream[tuple[int, Progress]](math.inf)
+        tickets = []
+        with send:
+            for place, request in enumerate(requests if self.is_running else ()):
+                ticket = next(self._tickets)
+                tickets.append(ticket)
+                self._outboxes[ticket] = _Outbox(place, send.clone())
+                self._inbox.put(_Submission(ticket, request))
         try:
             with receive:
                 yield receive
         finally:
-            self.open_requests -= 1
-            if self._outboxes.pop(ticket, None) is not None:
-                send.close()
-                self._inbox.put(_Withdrawal(ticket))
+            for ticket in tickets:
+                if (outbox := self._outboxes.pop(ticket, None)) is not None:
+                    outbox.send.close()
+                    self._inbox.put(_Withdrawal(ticket))
 
     async def run(self) -> None:
         """Work until `stop` is called; whoever still waits then gets no more."""
@@ -90,7 +103,7 @@ class RunningEngine:
         finally:
             self.is_running = False
             for outbox in self._outboxes.values():
-                outbox.close()
+                outbox.send.close()
             self._outboxes.clear()
 
     def stop(self) -> None:
@@ -135,10 +148,10 @@ class RunningEngine:
             outbox = self._outboxes.get(ticket)
             if outbox is None:
                 continue
-            outbox.send_nowait(progress)
+            outbox.send.send_nowait((outbox.place, progress))
             if progress.finish is not None:
                 del self._outboxes[ticket]
-                outbox.close()
+                outbox.send.close()
 
 
 @asynccontextmanager

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from envfarm.model.engine.answer_text import AnswerText
-from envfarm.model.engine.request import Finish, GeneratedToken, Progress, Request, Routing, Usage
+from envfarm.model.engine.request import AllBut, Finish, GeneratedToken, Progress, Request, Routing, Usage
 from envfarm.model.engine.row_memory import Seat
+from envfarm.model.engine.sampling import Draw
 
 
 class Generation:
@@ -57,7 +58,11 @@ class Generation:
         """Whether nothing but the model decides about the next tokens."""
         return self.forced_token is None and self.request.constraint is None
 
-    def allowed(self) -> tuple[int, ...] | None:
+    def draw(self, allowed: tuple[int, ...] | AllBut | None = None) -> Draw:
+        """Return how the next token is drawn."""
+        return Draw(self.request.sampling, self.generated_tokens, allowed, self.tokens)
+
+    def allowed(self) -> tuple[int, ...] | AllBut | None:
         """Return the only tokens that may follow; None for all."""
         forced = self.forced_token
         if forced is not None:
@@ -65,7 +70,7 @@ class Generation:
         if self.request.constraint is None:
             return None
         allowed = self.request.constraint(self.tokens[len(self.request.prompt) :])
-        return None if allowed is None else tuple(sorted(set(allowed)))
+        return allowed if allowed is None or isinstance(allowed, AllBut) else tuple(sorted(set(allowed)))
 
     def add(self, new: Sequence[GeneratedToken], text_of_token: Sequence[bytes]) -> Progress:
         """Take tokens until the answer ends; return what they bring. What follows its end is dropped."""

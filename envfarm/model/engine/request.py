@@ -4,7 +4,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-Constraint = Callable[[Sequence[int]], Collection[int] | None]
+
+@dataclass(frozen=True)
+class AllBut:
+    """Every token may follow but these: where few are forbidden, listing all others in each step would take long."""
+
+    forbidden: frozenset[int]
+
+
+Constraint = Callable[[Sequence[int]], Collection[int] | AllBut | None]
 """Takes the tokens generated so far, returns those that may follow; None where all may, nothing where none may."""
 MOST_TOP_LOGPROBS = 20
 MOST_STOP_TEXTS = 16
@@ -33,12 +41,30 @@ class Sampling:
         top_k: Only so many of the likeliest; 0 for all. Applied before `top_p`.
         seed: The same seed gives the same tokens, whatever else is in the batch, but for what rounding in products
             of other shapes may change.
+        presence_penalty: Taken from the logit of each token that the answer has already.
+        frequency_penalty: Taken from it as often as the answer has it.
+        repetition_penalty: Divides positive logits of tokens that prompt or answer have, and multiplies negative ones.
+        logit_bias: Tokens, and what is added to the logit of each.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def penalises(self) -> bool:
+        """Whether logits depend on the tokens that came before."""
+        return bool(self.presence_penalty or self.frequency_penalty) or self.repetition_penalty != 1
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether tokens are drawn from other logits than the model's."""
+        return self.penalises or bool(self.logit_bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +104,7 @@ class GeneratedToken:
 
     Attributes:
         token: Its number.
-        logprob: Under the model, at temperature 1 and before top-k, top-p and the constraint.
+        logprob: Under the model, at temperature 1 and before bias, penalties, top-k, top-p and the constraint.
         was_forced: It was given, or the only one that the constraint allowed: not the model's choice.
         top: The likeliest tokens and their logprobs, likeliest first.
     """

@@ -13,6 +13,9 @@ MOST_EXPERTS = 256
 """An expert's number has to fit into a byte."""
 _MOST_TEMPERATURE = 100.0
 """Higher is uniform anyway."""
+_MOST_PENALTY = 2.0
+_MOST_BIAS = 100.0
+_MOST_REPETITION = 10.0
 
 
 def complaints_about(request: Request, config: MiMoConfig, context_tokens: int) -> list[str]:
@@ -41,8 +44,24 @@ def complaints_about(request: Request, config: MiMoConfig, context_tokens: int) 
         found.append(
             f"temperature has to be from 0 to {_MOST_TEMPERATURE:g}, top_p above 0 and at most 1, top_k at least 0"
         )
+    found += _complaints_about_changes(request.sampling, config.vocab_size)
     if request.routing_wanted and not 0 < config.n_routed_experts <= MOST_EXPERTS:
         found.append(f"routed experts are told of models with 1 to {MOST_EXPERTS} experts")
+    return found
+
+
+def _complaints_about_changes(sampling: Sampling, vocabulary: int) -> list[str]:
+    found = [
+        f"{name} has to be from -{_MOST_PENALTY:g} to {_MOST_PENALTY:g}"
+        for name in ("presence_penalty", "frequency_penalty")
+        if not abs(getattr(sampling, name)) <= _MOST_PENALTY
+    ]
+    if not 1 / _MOST_REPETITION <= sampling.repetition_penalty <= _MOST_REPETITION:
+        found.append(f"repetition_penalty has to be from {1 / _MOST_REPETITION:g} to {_MOST_REPETITION:g}")
+    if not all(abs(bias) <= _MOST_BIAS for _, bias in sampling.logit_bias):
+        found.append(f"a logit_bias has to be from -{_MOST_BIAS:g} to {_MOST_BIAS:g}")
+    if not all(0 <= token < vocabulary for token, _ in sampling.logit_bias):
+        found.append(f"logit_bias: a token is not one of the {vocabulary:,} of the vocabulary")
     return found
 
 

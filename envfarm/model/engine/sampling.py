@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envfarm.model.engine.request import Sampling
+from envfarm.model.engine.logit_changes import Before, change_logits
+from envfarm.model.engine.request import AllBut, Sampling
 
 _LUCK_BITS = 53
 """As many as a float's fraction has."""
@@ -21,11 +22,23 @@ class Draw:
         sampling: How to draw.
         place: Which token of its answer this is, from 0.
         allowed: The only tokens that may come; None for all.
+        tokens: Prompt and answer up to here, for penalties.
     """
 
     sampling: Sampling
     place: int
-    allowed: tuple[int, ...] | None = None
+    allowed: tuple[int, ...] | AllBut | None = None
+    tokens: Sequence[int] = ()
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether only one token may come."""
+        return isinstance(self.allowed, tuple) and len(self.allowed) == 1
+
+    @property
+    def before(self) -> Before:
+        """Where the token is drawn."""
+        return Before(self.sampling, self.tokens, self.place)
 
 
 def luck(seed: int, place: int, purpose: str = "token") -> float:
@@ -36,12 +49,12 @@ def luck(seed: int, place: int, purpose: str = "token") -> float:
 
 def draw_tokens(logits_B_V: Tensor, draws: Sequence[Draw]) -> list[int]:
     """Return one token for each row; rows are independent of one another."""
-    logits = logits_B_V.float()
-    restricted = [row for row, draw in enumerate(draws) if draw.allowed is not None]
+    logits = change_logits(logits_B_V.float(), [draw.before for draw in draws])
+    restricted = [(row, draw.allowed) for row, draw in enumerate(draws) if draw.allowed is not None]
     if restricted:
         logits = logits.clone()
-        for row in restricted:
-            _restrict(logits[row], draws[row].allowed or ())
+        for row, allowed in restricted:
+            _restrict(logits[row], allowed)
     tokens = logits.argmax(-1)
     drawn = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
     if drawn:
@@ -80,8 +93,12 @@ def pick(probabilities_B_V: Tensor, lucks_B: Tensor) -> Tensor:
     return torch.minimum(chosen, last)
 
 
-def _restrict(logits_V: Tensor, allowed: tuple[int, ...]) -> None:
+def _restrict(logits_V: Tensor, allowed: tuple[int, ...] | AllBut) -> None:
     """Leave only the allowed tokens, in place."""
+    if isinstance(allowed, AllBut):
+        forbidden = torch.tensor(sorted(allowed.forbidden), dtype=torch.int64, device=logits_V.device)
+        logits_V[forbidden] = float("-inf")
+        return
     tokens = torch.tensor(allowed, dtype=torch.int64, device=logits_V.device)
     kept = logits_V[tokens]
     logits_V.fill_(float("-inf"))

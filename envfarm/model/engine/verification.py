@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envfarm.model.engine.request import Sampling
-from envfarm.model.engine.sampling import luck, pick, token_probabilities
+from envfarm.model.engine.logit_changes import Before, change_logits
+from envfarm.model.engine.sampling import Draw, luck, pick, token_probabilities
 
 
 def verify_drafts(
-    logits_T_V: Tensor, drafts: Sequence[int], draft_probabilities: Tensor | None, sampling: Sampling, place: int
+    logits_T_V: Tensor, drafts: Sequence[int], draft_probabilities: Tensor | None, draw: Draw
 ) -> list[int]:
     """Return the tokens that follow: accepted guesses, and one more that the main model decides.
 
@@ -23,9 +23,14 @@ def verify_drafts(
         logits_T_V: The main model's; row i after i guesses, T = guesses + 1.
         drafts: Guessed tokens.
         draft_probabilities: What each was drawn from, [guesses, V]; None where the likeliest was taken.
-        sampling: How tokens are drawn.
-        place: Which token of the answer the first guess would be.
+        draw: How tokens are drawn, and where in the answer the first guess would stand.
     """
+    sampling, place = draw.sampling, draw.place
+    # Each place has the penalties of the guesses before it: it is looked at only if all of those were accepted.
+    known = [[*draw.tokens, *drafts[:step]] if sampling.penalises else () for step in range(len(drafts) + 1)]
+    logits_T_V = change_logits(
+        logits_T_V, [Before(sampling, tokens, place + step) for step, tokens in enumerate(known)]
+    )
     if draft_probabilities is None:
         return _verify_likeliest(logits_T_V.argmax(-1).tolist(), drafts)
     wanted_T_V = token_probabilities(logits_T_V, [sampling] * logits_T_V.shape[0])

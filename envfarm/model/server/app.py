@@ -9,6 +9,7 @@ from http import HTTPStatus
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -16,11 +17,15 @@ from starlette.routing import Route
 from envfarm.errors import EngineBusyError, RequestRefusedError
 from envfarm.model.engine.engine import Engine
 from envfarm.model.engine.engine_thread import run_engine
-from envfarm.model.server.answering import AnswerFailedError, ChatAnswer, CompletionAnswer, Service
+from envfarm.model.server.answering import AnswerFailedError
 from envfarm.model.server.bodies import Body, ChatBody, CompletionBody, parse_body
+from envfarm.model.server.chat_answer import ChatAnswer
+from envfarm.model.server.completion_answer import CompletionAnswer
 from envfarm.model.server.conversations import Conversations
 from envfarm.model.server.metrics import Metrics
+from envfarm.model.server.patience import Patience
 from envfarm.model.server.responses import Json, error_json
+from envfarm.model.server.service import Service
 from envfarm.model.tokenizer import Tokenizer
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
@@ -32,7 +37,13 @@ class _BodyTooLongError(Exception):
     """The client sends more than is read."""
 
 
-def make_app(engine: Engine, tokenizer: Tokenizer, name: str, *, queue_limit: int) -> Starlette:
+class _BodyTooSlowError(Exception):
+    """The client does not come to the end of its body."""
+
+
+def make_app(
+    engine: Engine, tokenizer: Tokenizer, name: str, *, queue_limit: int, patience_seconds: float
+) -> Starlette:
     """Return the server's application; the engine runs as long as its lifespan.
 
     Args:
@@ -40,6 +51,7 @@ def make_app(engine: Engine, tokenizer: Tokenizer, name: str, *, queue_limit: in
         tokenizer: The model's vocabulary.
         name: What the model is called; requests have to name it.
         queue_limit: How many requests may wait beside those that generate; more are answered 429.
+        patience_seconds: How long a client may take to send a request, and to take each part of an answer.
     """
 
     @asynccontextmanager
@@ -47,6 +59,7 @@ def make_app(engine: Engine, tokenizer: Tokenizer, name: str, *, queue_limit: in
         async with run_engine(engine, queue_limit=queue_limit) as running:
             app.state.service = Service(name, running, tokenizer, Conversations(engine.limits.kept_conversations))
             app.state.metrics = Metrics(running)
+            app.state.patience_seconds = patience_seconds
             yield
 
     return Starlette(
@@ -57,6 +70,7 @@ def make_app(engine: Engine, tokenizer: Tokenizer, name: str, *, queue_limit: in
             Route("/health", _health, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ],
+        middleware=[Middleware(Patience, patience_seconds)],
         lifespan=lifespan,
     )
 
@@ -103,6 +117,8 @@ async def _respond(
         return _refusal(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {MOST_BODY_BYTES:,} bytes", "too_long"
         )
+    except _BodyTooSlowError:
+        return _refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", "too_slow")
     except EngineBusyError as error:
         response = _refusal(HTTPStatus.TOO_MANY_REQUESTS, str(error), "engine_busy")
         response.headers["Retry-After"] = str(_RETRY_SECONDS)
@@ -114,12 +130,17 @@ async def _respond(
 
 
 async def _read_body(request: Request) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > MOST_BODY_BYTES:
+        raise _BodyTooLongError
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BODY_BYTES:
-            raise _BodyTooLongError
-    return bytes(content)
+    with anyio.move_on_after(request.app.state.patience_seconds):
+        async for part in request.stream():
+            content += part
+            if len(content) > MOST_BODY_BYTES:
+                raise _BodyTooLongError
+        return bytes(content)
+    raise _BodyTooSlowError
 
 
 async def _whole(request: Request, answer: Answer) -> Response:

@@ -4,17 +4,21 @@ Fields that we do not know are ignored, as OpenAI's own server does; those that 
 built are refused by name.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from envfarm.errors import RequestRefusedError
+from envfarm.model.call_grammar import is_name
 from envfarm.model.chat import Message, Role, Tool, ToolCall
 from envfarm.model.chat_reply import written_arguments
 from envfarm.model.server.unsupported_fields import UnsupportedFields, refuse_unsupported
 
 Body = TypeVar("Body", bound="SharedFields")
+_TOLD_CHARACTERS = 200
+"""As much of a client's names as a message repeats."""
 
 
 class StreamOptions(Struct):
@@ -34,6 +38,11 @@ class SharedFields(UnsupportedFields, kw_only=True):
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
+    n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     prompt_cache_key: str | None = None
@@ -94,6 +103,19 @@ class DeclaredTool(Struct):
     type: Literal["function"] = "function"
 
 
+class NamedFunction(Struct):
+    """The function that has to be called."""
+
+    name: str
+
+
+class NamedTool(Struct):
+    """The tool that has to be called."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
 class TemplateOptions(Struct):
     """Options of the chat template, by the name that SGLang and vLLM give them."""
 
@@ -105,6 +127,8 @@ class ChatBody(SharedFields, kw_only=True):
 
     messages: list[GivenMessage]
     tools: list[DeclaredTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -127,7 +151,7 @@ def parse_body(content: bytes, kind: type[Body]) -> Body:
     try:
         body = msgspec.json.decode(content, type=kind)
         refuse_unsupported(body)
-    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one of these
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # a ValidationError is one of these
         message = f"the body cannot be read: {error}"
         raise RequestRefusedError(message) from error
     return body
@@ -137,20 +161,61 @@ def conversation_of(body: ChatBody) -> tuple[list[Message], list[Tool]]:
     """Return messages and tools.
 
     Raises:
-        RequestRefusedError: There is no message, a part is no text, or a call's arguments are no JSON object.
+        RequestRefusedError: There is no message, a part is no text, a call's arguments are no JSON object, or a tool
+            has a name that cannot be called or that another one has.
     """
     if not body.messages:
         message = "messages: there is none"
         raise RequestRefusedError(message)
-    tools = [] if body.tool_choice == "none" else body.tools or []
-    return [_message(place, given) for place, given in enumerate(body.messages)], [
+    messages = [_message(place, given) for place, given in enumerate(body.messages)]
+    declared = _tools(body.tools or [])
+    return messages, [] if body.tool_choice == "none" else declared
+
+
+def tools_to_call(body: ChatBody, tools: Sequence[Tool]) -> list[Tool]:
+    """Return the tools of which one has to be called; nothing where the model may choose not to.
+
+    Raises:
+        RequestRefusedError: The tool that is asked for is not declared, or none is.
+    """
+    if body.tool_choice in (None, "auto", "none"):
+        return []
+    if not tools:
+        message = "tool_choice: a call is asked for, and no tools are declared"
+        raise RequestRefusedError(message)
+    if not isinstance(body.tool_choice, NamedTool):
+        return list(tools)
+    name = body.tool_choice.function.name
+    found = [tool for tool in tools if tool.name == name]
+    if not found:
+        message = (
+            f"tool_choice: {_short(name)} is not one of the tools: {_short(', '.join(tool.name for tool in tools))}"
+        )
+        raise RequestRefusedError(message)
+    return found
+
+
+def _tools(declared: Sequence[DeclaredTool]) -> list[Tool]:
+    names: set[str] = set()
+    for place, tool in enumerate(declared):
+        name = tool.function.name
+        if not is_name(name) or name in names:
+            complaint = "is declared twice" if name in names else "is empty, or has blanks or angle brackets"
+            message = f"tools[{place}]: the name {_short(name)} {complaint}"
+            raise RequestRefusedError(message)
+        names.add(name)
+    return [
         Tool(
             name=tool.function.name,
             description=tool.function.description or "",
             parameters=tool.function.parameters or {},
         )
-        for tool in tools
+        for tool in declared
     ]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _TOLD_CHARACTERS else f"{text[:_TOLD_CHARACTERS]}...")
 
 
 def _message(place: int, given: GivenMessage) -> Message:

@@ -49,15 +49,15 @@ class Conversations:
             self._past.popitem(last=False)
 
 
-def prompt_tokens(
+def prompt_parts(
     tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Tool], *, thinking: bool, past: Past | None
-) -> list[int]:
-    """Return the prompt: the past's tokens and what is new, or the whole where it does not go on from there."""
+) -> tuple[Sequence[int], Sequence[Piece]]:
+    """Return what a prompt is made of: the past's tokens, none where it does not go on from there, and what is new."""
     if past is None or not _goes_on(messages, tools, past):
-        return tokenizer.encode_pieces(render_conversation(messages, tools, thinking=thinking))
+        return (), render_conversation(messages, tools, thinking=thinking)
     new = render_conversation(messages[len(past.messages) :], thinking=thinking)
     end = () if past.tokens[-1] == tokenizer.tags[TURN_END] else (Piece(TURN_END, is_tag=True),)
-    return [*past.tokens, *tokenizer.encode_pieces((*end, *new))]
+    return past.tokens, (*end, *new)
 
 
 def _goes_on(messages: Sequence[Message], tools: Sequence[Tool], past: Past) -> bool:

@@ -34,6 +34,7 @@ class ServerSettings:
         limits: What the engine may use.
         queue_limit: How many requests may wait beside those that generate.
         drain_seconds: How long answers under way may take after the process was asked to end.
+        patience_seconds: How long a client may take to send a request, and to take each part of an answer.
     """
 
     model: Path
@@ -45,6 +46,7 @@ class ServerSettings:
     limits: EngineLimits = field(default_factory=EngineLimits)
     queue_limit: int = 64
     drain_seconds: int = 30
+    patience_seconds: int = 60
 
 
 def serve_model(settings: ServerSettings, ready: Callable[[str], None]) -> None:
@@ -76,7 +78,9 @@ def serve_model(settings: ServerSettings, ready: Callable[[str], None]) -> None:
             raise SettingsError(message)
         engine = Engine(model, settings.limits, tokenizer.token_bytes)
         name = settings.name or settings.model.resolve().name
-        app = make_app(engine, tokenizer, name, queue_limit=settings.queue_limit)
+        app = make_app(
+            engine, tokenizer, name, queue_limit=settings.queue_limit, patience_seconds=settings.patience_seconds
+        )
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=settings.drain_seconds
         )

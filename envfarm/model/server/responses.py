@@ -14,13 +14,14 @@ from envfarm.model.tokenizer import Tokenizer
 Json = dict[str, Any]
 
 
-def usage_json(usage: Usage) -> Json:
-    """Return an answer's cost."""
+def usage_json(usages: Sequence[Usage]) -> Json:
+    """Return what an answer's choices cost; they share one prompt, and only the first goes on from an earlier turn."""
+    prompt, answers = usages[0].prompt_tokens, sum(usage.generated_tokens for usage in usages)
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.generated_tokens,
-        "total_tokens": usage.prompt_tokens + usage.generated_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.reused_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": answers,
+        "total_tokens": prompt + answers,
+        "prompt_tokens_details": {"cached_tokens": usages[0].reused_tokens},
     }
 
 

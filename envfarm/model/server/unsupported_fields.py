@@ -18,12 +18,7 @@ _TOLD_CHARACTERS = 60
 class UnsupportedFields(Struct, kw_only=True):
     """The fields of both kinds of completions, of OpenAI, vLLM and SGLang."""
 
-    n: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    repetition_penalty: Any = None
     length_penalty: Any = None
-    logit_bias: Any = None
     min_p: Any = None
     typical_p: Any = None
     min_tokens: Any = None
@@ -52,7 +47,6 @@ class UnsupportedFields(Struct, kw_only=True):
     echo: Any = None
     functions: Any = None
     function_call: Any = None
-    parallel_tool_calls: Any = None
     modalities: Any = None
     chat_template: Any = None
     add_generation_prompt: Any = None
@@ -60,18 +54,12 @@ class UnsupportedFields(Struct, kw_only=True):
     documents: Any = None
     suffix: Any = None
     best_of: Any = None
-    tool_choice: Any = None
 
 
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(UnsupportedFields.__struct_fields__, ()),
-    "n": (1,),
     "best_of": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
-    "logit_bias": ({},),
     "min_p": (0,),
     "typical_p": (1,),
     "min_tokens": (0,),
@@ -86,10 +74,8 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "echo": (False,),
     "suffix": ("",),
-    "tool_choice": ("auto", "none"),
     "functions": ([],),
     "function_call": ("auto", "none"),
-    "parallel_tool_calls": (True,),
     "modalities": (["text"],),
     "add_generation_prompt": (True,),
     "continue_final_message": (False,),
