@@ -12,26 +12,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envfarm.model.attention_pass import AttentionPass
-from envfarm.model.config import LayerKind
+from envfarm.model.config import LayerKind, MiMoConfig
 from envfarm.model.engine.generation import Generation
-from envfarm.model.engine.row_memory import FlatPass, Part, RingRows, RowMemory, Seat
 from envfarm.model.engine.sampling import luck, pick, token_probabilities
-from envfarm.model.layout import Layout
-from envfarm.model.mimo import MiMo
+from envfarm.model.engine.step_forward import DraftRun, StepForward
 
 
 class Drafter:
     """The MTP blocks in use.
 
-    Args of the constructor: the model; everybody's memory, with a ring for each block; how many tokens to guess.
+    Args of the constructor: the model's sizes; what runs it; how many tokens to guess.
     """
 
-    def __init__(self, model: MiMo, memory: RowMemory, draft_tokens: int) -> None:
-        self._model = model
-        self._memory = memory
+    def __init__(self, config: MiMoConfig, forward: StepForward, draft_tokens: int) -> None:
+        self._forward = forward
         self._draft_tokens = draft_tokens
-        reach = model.config.attention(LayerKind.WINDOW).reach_tokens or 0
+        reach = config.attention(LayerKind.WINDOW).reach_tokens or 0
         self._kept_rows = reach + 1 + 2 * draft_tokens
 
     def note(self, generation: Generation, hidden_T_D: Tensor) -> None:
@@ -67,53 +63,25 @@ class Drafter:
 
     def _wanted(self, generation: Generation) -> int:
         """Return how many guesses a request can use: a token more than them comes of each step."""
-        if not generation.is_free or generation.recent_R_D is None:
+        if not generation.is_free or generation.seat is None or generation.recent_R_D is None:
             return 0
         return min(self._draft_tokens, generation.request.most_tokens - generation.generated_tokens - 1)
 
     def _run(self, block: int, going: Sequence[Generation], guessed: Sequence[Sequence[int]]) -> Tensor:
         """Run one block over the newest rows of each request; return the logits of its guesses, [B, V]."""
-        groups: dict[int, list[int]] = {}
-        for place, generation in enumerate(going):
-            groups.setdefault(self._rows(generation, block), []).append(place)
-        parts: list[Part] = []
-        passes: list[AttentionPass] = []
-        tokens: list[int] = []
-        hidden: list[Tensor] = []
-        ends: list[tuple[int, int]] = []
-        for rows, places in groups.items():
-            members = [going[place] for place in places]
-            seats = [one.seat for one in members if one.seat is not None]
-            parts.append(Part(seats, rows))
-            passes.append(self._pass(block, rows, members, seats))
-            for place, one in zip(places, members, strict=True):
-                known = [*one.tokens, *guessed[place]]
-                tokens += known[len(one.tokens) - rows + block : len(one.tokens) + block]
-                hidden.append(one.recent_R_D[-rows:] if one.recent_R_D is not None else torch.empty(0))
-                ends.append((place, len(tokens) - 1))
-        backbone = self._model.model
-        hidden_1_N_D = torch.cat(hidden)[None]
-        next_1_N = torch.tensor([tokens], dtype=torch.int64, device=hidden_1_N_D.device)
-        further_1_N_D = backbone.mtp.layers[block](
-            backbone.embed_tokens(next_1_N), hidden_1_N_D, FlatPass(parts, passes)
-        )
-        last = torch.tensor([end for _, end in sorted(ends)], device=hidden_1_N_D.device)
-        logits: Tensor = self._model.lm_head(further_1_N_D[0, last])
-        return logits.float()
+        runs = []
+        for one, guesses in zip(going, guessed, strict=True):
+            if one.seat is not None and one.recent_R_D is not None:  # as `_wanted` has seen to
+                rows, known = self._rows(one, block), len(one.tokens)
+                following = [*one.tokens[known - rows :], *guesses][block:]
+                runs.append(DraftRun(one.seat, known - 1 - rows, following, one.recent_R_D[-rows:]))
+        return self._forward.guess(block, runs)
 
     def _rows(self, generation: Generation, block: int) -> int:
         """Return how many rows to compute: what is new or was a guess; as many for all, where that costs little."""
         known = len(generation.tokens)
         needed = known - generation.drafted_length + block
         kept = 0 if generation.recent_R_D is None else generation.recent_R_D.shape[0]
-        return min(max(needed, self._draft_tokens + 1 + block), kept, known - 1)
-
-    def _pass(self, block: int, rows: int, members: Sequence[Generation], seats: Sequence[Seat]) -> AttentionPass:
-        starts = [len(one.tokens) - 1 - rows for one in members]
-        ring = self._memory.mtp[block]
-        if rows > 1 + ring.draft_slots:  # the ring shows its old rows beside new ones: they must not be there twice
-            for seat, start in zip(seats, starts, strict=True):
-                ring.forget_row_from(seat.row, start)
-        device = self._model.lm_head.weight.device
-        layout = Layout.following(torch.tensor(starts, device=device), rows)
-        return AttentionPass(self._model.config, LayerKind.WINDOW, layout, RingRows(ring, seats, device))
+        if self._forward.evens_rows:
+            needed = max(needed, self._draft_tokens + 1 + block)
+        return min(needed, kept, known - 1)
