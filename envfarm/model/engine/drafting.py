@@ -15,7 +15,7 @@ from torch import Tensor
 from envfarm.model.config import LayerKind, MiMoConfig
 from envfarm.model.engine.generation import Generation
 from envfarm.model.engine.sampling import luck, pick, token_probabilities
-from envfarm.model.engine.step_forward import DraftRun, StepForward
+from envfarm.model.engine.step_forward import DraftRun, Logits, StepForward
 
 
 class Drafter:
@@ -34,9 +34,15 @@ class Drafter:
         """Keep the hidden states of tokens that went through the main model and are there to stay."""
         if not self._draft_tokens:
             return
-        recent = generation.recent_R_D
-        new = hidden_T_D if recent is None else torch.cat((recent, hidden_T_D))
-        generation.recent_R_D = new[-self._kept_rows :].clone()
+        recent, seat = generation.recent_R_D, generation.seat
+        length = hidden_T_D.shape[0] + (0 if seat is None else seat.tokens)
+        # What blocks have not seen, what they see again, and what a later turn may take back.
+        kept = min(self._kept_rows, length - generation.drafted_length + 3 * self._draft_tokens + 4)
+        missing = kept - hidden_T_D.shape[0]
+        if recent is None or missing <= 0:
+            generation.recent_R_D = hidden_T_D[-kept:].clone()
+        else:
+            generation.recent_R_D = torch.cat((recent[-missing:], hidden_T_D))
 
     def draft(self, generations: Sequence[Generation]) -> None:
         """Guess the next tokens of requests that generate, all of whose tokens but the last went through the model."""
@@ -46,14 +52,10 @@ class Drafter:
         guessed: list[list[int]] = [[] for _ in going]
         drawn_from: list[list[Tensor]] = [[] for _ in going]
         for block in range(self._draft_tokens):
-            logits_B_V = self._run(block, going, guessed)
-            samplings = [one.request.sampling for one in going]
-            probabilities_B_V = token_probabilities(logits_B_V, samplings)
-            lucks = [luck(one.request.sampling.seed, one.generated_tokens + block, "draft") for one in going]
-            tokens = pick(probabilities_B_V, torch.tensor(lucks, dtype=torch.float64, device=logits_B_V.device))
-            for place, token in enumerate(tokens.tolist()):
-                guessed[place].append(token)
-                drawn_from[place].append(probabilities_B_V[place])
+            logits = self._run(block, going, guessed)
+            tokens = self._pick(block, going, logits, drawn_from)
+            for own, token in zip(guessed, tokens, strict=True):
+                own.append(token)
         for one, tokens_of_one, probabilities in zip(going, guessed, drawn_from, strict=True):
             count = self._wanted(one)
             one.drafts = tokens_of_one[:count]
@@ -61,14 +63,32 @@ class Drafter:
             one.draft_probabilities = torch.stack(probabilities[:count]) if is_drawn else None
             one.drafted_length = len(one.tokens)
 
+    @staticmethod
+    def _pick(block: int, going: Sequence[Generation], logits: Logits, drawn_from: Sequence[list[Tensor]]) -> list[int]:
+        """Return each request's next guess; append what it was drawn from where it was drawn."""
+        tokens = list(logits.likeliest)
+        drawn = [place for place, one in enumerate(going) if one.request.sampling.temperature > 0]
+        if drawn:
+            samplings = [going[place].request.sampling for place in drawn]
+            probabilities_B_V = token_probabilities(logits.logits_R_V[drawn], samplings)
+            lucks = [
+                luck(going[place].request.sampling.seed, going[place].generated_tokens + block, "draft")
+                for place in drawn
+            ]
+            picked = pick(probabilities_B_V, torch.tensor(lucks, dtype=torch.float64, device=probabilities_B_V.device))
+            for row, (place, token) in enumerate(zip(drawn, picked.tolist(), strict=True)):
+                tokens[place] = token
+                drawn_from[place].append(probabilities_B_V[row])
+        return tokens
+
     def _wanted(self, generation: Generation) -> int:
         """Return how many guesses a request can use: a token more than them comes of each step."""
         if not generation.is_free or generation.seat is None or generation.recent_R_D is None:
             return 0
         return min(self._draft_tokens, generation.request.most_tokens - generation.generated_tokens - 1)
 
-    def _run(self, block: int, going: Sequence[Generation], guessed: Sequence[Sequence[int]]) -> Tensor:
-        """Run one block over the newest rows of each request; return the logits of its guesses, [B, V]."""
+    def _run(self, block: int, going: Sequence[Generation], guessed: Sequence[Sequence[int]]) -> Logits:
+        """Run one block over the newest rows of each request; return what its guesses come from."""
         runs = []
         for one, guesses in zip(going, guessed, strict=True):
             if one.seat is not None and one.recent_R_D is not None:  # as `_wanted` has seen to

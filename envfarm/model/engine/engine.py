@@ -7,7 +7,6 @@ memory at once. A step that raises leaves the engine unusable: only a defect, or
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from envfarm.errors import RequestRefusedError
 from envfarm.model.engine.answer_tokens import Choice, tell_tokens
@@ -20,9 +19,9 @@ from envfarm.model.engine.request_check import complaints_about
 from envfarm.model.engine.row_memory import RowMemory
 from envfarm.model.engine.sampling import Draw, draw_tokens
 from envfarm.model.engine.seating import Seating
-from envfarm.model.engine.step_forward import StepResult
+from envfarm.model.engine.step_forward import Logits, StepResult
 from envfarm.model.engine.step_plan import Turn, plan_step
-from envfarm.model.engine.verification import verify_drafts
+from envfarm.model.engine.verification import verify_drafts, verify_likeliest
 from envfarm.model.mimo import MiMo
 
 
@@ -145,14 +144,13 @@ class Engine:
     def _answer(self, ready: Sequence[Turn], result: StepResult) -> list[Progress]:
         """Draw the next tokens of each request, forget guesses that were wrong, and guess anew."""
         rows = [row for turn in ready for row in range(turn.stop - 1 - turn.drafts, turn.stop)]
-        logits_N_V = self._forward.logits(result.hidden_N_D, rows)
-        finite: list[bool] = logits_N_V.isfinite().all(-1).tolist()
-        choices = self._choose(ready, logits_N_V)
-        told = iter(tell_tokens(logits_N_V, [choice for own in choices for choice in own]))
+        logits = self._forward.logits(result.hidden_N_D, rows)
+        choices = self._choose(ready, logits)
+        told = iter(_tell(logits, [choice for own in choices for choice in own]))
         news, row = [], 0
         for turn, own in zip(ready, choices, strict=True):
             tokens = [next(told) for _ in own]
-            is_finite = all(finite[row : row + 1 + turn.drafts])
+            is_finite = all(logits.finite[row : row + 1 + turn.drafts])
             row += 1 + turn.drafts
             if is_finite and tokens:
                 news.append(self._extend(turn, tokens, result))
@@ -170,38 +168,44 @@ class Engine:
         self._drafter.draft(going)
         return news
 
-    def _choose(self, ready: Sequence[Turn], logits_N_V: Tensor) -> list[list[Choice]]:
+    def _choose(self, ready: Sequence[Turn], logits: Logits) -> list[list[Choice]]:
         """Return each request's next tokens: one, or none where nothing may follow, or guesses and one more."""
         choices: list[list[Choice]] = [[] for _ in ready]
-        row, plain = 0, []
+        row, drawn = 0, []
         for place, turn in enumerate(ready):
+            generation = turn.generation
+            sampling = generation.request.sampling
             if turn.drafts:
-                choices[place] = self._verify(turn, logits_N_V, row)
+                choices[place] = self._verify(turn, logits, row)
+            elif generation.is_free and not sampling.temperature:
+                top_logprobs = generation.request.top_logprobs
+                choices[place] = [Choice(logits.likeliest[row], row, was_forced=False, top_logprobs=top_logprobs)]
             else:
-                generation = turn.generation
-                draw = Draw(generation.request.sampling, generation.generated_tokens, generation.allowed())
-                plain.append((place, row, draw))
+                drawn.append((place, row, Draw(sampling, generation.generated_tokens, generation.allowed())))
             row += 1 + turn.drafts
-        if not plain:
+        if not drawn:
             return choices
-        rows = torch.tensor([row for _, row, _ in plain], device=logits_N_V.device)
-        tokens = draw_tokens(logits_N_V[rows], [draw for _, _, draw in plain])
-        for (place, row, draw), token in zip(plain, tokens, strict=True):
+        rows = torch.tensor([row for _, row, _ in drawn], device=logits.logits_R_V.device)
+        tokens = draw_tokens(logits.logits_R_V[rows], [draw for _, _, draw in drawn])
+        for (place, row, draw), token in zip(drawn, tokens, strict=True):
             if draw.allowed != ():
                 was_forced = draw.allowed is not None and len(draw.allowed) == 1
                 choices[place] = [Choice(token, row, was_forced, ready[place].generation.request.top_logprobs)]
         return choices
 
     @staticmethod
-    def _verify(turn: Turn, logits_N_V: Tensor, row: int) -> list[Choice]:
-        generation = turn.generation
-        tokens = verify_drafts(
-            logits_N_V[row : row + 1 + turn.drafts],
-            generation.drafts,
-            generation.draft_probabilities,
-            generation.request.sampling,
-            generation.generated_tokens,
-        )
+    def _verify(turn: Turn, logits: Logits, row: int) -> list[Choice]:
+        generation, stop = turn.generation, row + 1 + turn.drafts
+        if generation.draft_probabilities is None:
+            tokens = verify_likeliest(logits.likeliest[row:stop], generation.drafts)
+        else:
+            tokens = verify_drafts(
+                logits.logits_R_V[row:stop],
+                generation.drafts,
+                generation.draft_probabilities,
+                generation.request.sampling,
+                generation.generated_tokens,
+            )
         top_logprobs = generation.request.top_logprobs
         return [
             Choice(token, row + step, was_forced=False, top_logprobs=top_logprobs) for step, token in enumerate(tokens)
@@ -226,3 +230,16 @@ class Engine:
         self._seating.end(generation, keep=keep)
         self.counts.finished += 1
         return progress
+
+
+def _tell(logits: Logits, choices: Sequence[Choice]) -> list[GeneratedToken]:
+    """Return the tokens with what the model thought of them; how one is told depends on itself only."""
+    known = {
+        place: GeneratedToken(token=choice.token, logprob=logits.highest_logprobs[choice.row])
+        for place, choice in enumerate(choices)
+        if not (choice.top_logprobs or choice.was_forced) and choice.token == logits.likeliest[choice.row]
+    }
+    if len(known) == len(choices):
+        return list(known.values())
+    others = iter(tell_tokens(logits.logits_R_V, [one for place, one in enumerate(choices) if place not in known]))
+    return [known[place] if place in known else next(others) for place in range(len(choices))]

@@ -5,6 +5,7 @@ prompt was cut, nor on whether a token was guessed. Memory is `RowMemory`'s own,
 """
 
 import ctypes
+import math
 from array import array
 from collections.abc import Sequence
 
@@ -12,9 +13,8 @@ import torch
 from torch import Tensor
 
 from envfarm.model.config import LayerKind, MiMoConfig
-from envfarm.model.engine.block_pool import BLOCK_TOKENS
 from envfarm.model.engine.row_memory import Part, RowMemory
-from envfarm.model.engine.step_forward import DraftRun, StepForward, StepResult, TorchForward
+from envfarm.model.engine.step_forward import DraftRun, Logits, StepForward, StepResult, TorchForward
 from envfarm.model.kernels import structures
 from envfarm.model.kernels.libraries import open_library, usable_kinds
 from envfarm.model.kernels.packing import PackedModel, can_pack
@@ -93,15 +93,26 @@ class KernelForward:
         self._library.envfarm_forward(self._packed.address, self._step_address)
         return StepResult(hidden_N_D, chosen_N_L_K)
 
-    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Tensor:
+    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Logits:
         """Return logits; see `StepForward.logits`."""
-        logits_R_V = torch.empty(len(rows), self._config.vocab_size)
-        inputs = _row_addresses(hidden_N_D, rows)
-        outputs = _row_addresses(logits_R_V, range(len(rows)))
-        self._library.envfarm_head(self._packed.address, _address(inputs), _address(outputs), len(rows))
-        return logits_R_V
+        count = len(rows)
+        logits_R_V = torch.empty(count, self._config.vocab_size)
+        inputs, outputs = _row_addresses(hidden_N_D, rows), _row_addresses(logits_R_V, range(count))
+        likeliest, chances, finite = array("i", bytes(4 * count)), array("f", bytes(4 * count)), bytearray(count)
+        found = (ctypes.c_char * count).from_buffer(finite)
+        head = structures.Head(
+            count,
+            _address(inputs),
+            _address(outputs),
+            _address(likeliest),
+            _address(chances),
+            ctypes.addressof(found),
+        )
+        self._library.envfarm_head(self._packed.address, ctypes.addressof(head))
+        logprobs = [-math.log(chance) if chance > 0 else math.nan for chance in chances]
+        return Logits(logits_R_V, likeliest, logprobs, [bool(flag) for flag in finite])
 
-    def guess(self, block: int, runs: Sequence[DraftRun]) -> Tensor:
+    def guess(self, block: int, runs: Sequence[DraftRun]) -> Logits:
         """Return guesses' logits; see `StepForward.guess`."""
         step = self._step
         segments, ids, given, ends, last = array("i"), array("i"), array("Q"), [], 0
@@ -169,7 +180,6 @@ def _point_to_ring(memory: structures.Memory, ring: LayerCache, layer: int) -> N
 
 
 def _point_to_pool(memory: structures.Memory, keys: Tensor, values: Tensor) -> None:
-    assert keys.shape[2] == BLOCK_TOKENS
     memory.keys, memory.values = keys.data_ptr(), values.data_ptr()
     memory.group_keys, memory.unit_keys = keys.stride()[:2]
     memory.group_values, memory.unit_values = values.stride()[:2]

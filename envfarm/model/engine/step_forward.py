@@ -31,6 +31,23 @@ class StepResult:
 
 
 @dataclass(frozen=True)
+class Logits:
+    """What rows say of the next token.
+
+    Attributes:
+        logits_R_V: In float32.
+        likeliest: Each row's likeliest token, the first among equals.
+        highest_logprobs: Its logarithm of probability.
+        finite: Whether all numbers of a row are finite; else nothing of it means anything.
+    """
+
+    logits_R_V: Tensor
+    likeliest: Sequence[int]
+    highest_logprobs: Sequence[float]
+    finite: Sequence[bool]
+
+
+@dataclass(frozen=True)
 class DraftRun:
     """The newest rows of one request, for a block.
 
@@ -59,11 +76,11 @@ class StepForward(Protocol):
     def run(self, parts: Sequence[Part], tokens: Sequence[int], *, routing_wanted: bool) -> StepResult:
         """Run tokens through the main model; their keys and values are stored."""
 
-    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Tensor:
-        """Return what some rows say of the next token, float32 [rows, V]."""
+    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Logits:
+        """Return what some rows say of the next token."""
 
-    def guess(self, block: int, runs: Sequence[DraftRun]) -> Tensor:
-        """Run an MTP block over rows of each request; return what each last row says, float32 [runs, V]."""
+    def guess(self, block: int, runs: Sequence[DraftRun]) -> Logits:
+        """Run an MTP block over rows of each request; return what each last row says."""
 
 
 class TorchForward:
@@ -82,12 +99,14 @@ class TorchForward:
         result = self._model.model(tokens_1_N, self._memory.passes(parts))
         return StepResult(result.hidden_B_T_D[0], self._chosen(result) if routing_wanted else None)
 
-    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Tensor:
+    def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Logits:
         """Return logits; see `StepForward.logits`."""
-        logits: Tensor = self._model.lm_head(hidden_N_D[torch.tensor(rows, device=self._device)])
-        return logits.float()
+        logits_R_V = self._model.lm_head(hidden_N_D[torch.tensor(rows, device=self._device)]).float()
+        highest_R, likeliest_R = logits_R_V.max(-1)
+        logprobs_R = highest_R - logits_R_V.logsumexp(-1)
+        return Logits(logits_R_V, likeliest_R.tolist(), logprobs_R.tolist(), logits_R_V.isfinite().all(-1).tolist())
 
-    def guess(self, block: int, runs: Sequence[DraftRun]) -> Tensor:
+    def guess(self, block: int, runs: Sequence[DraftRun]) -> Logits:
         """Return guesses' logits; see `StepForward.guess`."""
         groups: dict[int, list[int]] = {}
         for place, run in enumerate(runs):

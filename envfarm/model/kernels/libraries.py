@@ -77,7 +77,7 @@ def open_library(kind: Kind) -> ctypes.CDLL:
     library.envfarm_forward.restype = None
     library.envfarm_predict_further.argtypes = [pointer, whole, pointer]
     library.envfarm_predict_further.restype = None
-    library.envfarm_head.argtypes = [pointer, pointer, pointer, whole]
+    library.envfarm_head.argtypes = [pointer, pointer]
     library.envfarm_head.restype = None
     return library
 

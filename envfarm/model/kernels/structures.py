@@ -114,3 +114,16 @@ class Step(ctypes.Structure):
         ("most_chosen", _WHOLE),
         ("scratch", _POINTER),
     ]
+
+
+class Head(ctypes.Structure):
+    """Rows that want logits."""
+
+    _fields_: ClassVar[_Fields] = [
+        ("count", _WHOLE),
+        ("hidden", _POINTER),
+        ("logits", _POINTER),
+        ("likeliest", _POINTER),
+        ("total_chances", _POINTER),
+        ("finite", _POINTER),
+    ]

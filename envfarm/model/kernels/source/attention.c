@@ -72,29 +72,38 @@ static void find_place(const struct tile *tile, int64_t position, int64_t *unit,
     }
 }
 
-/* Points to the keys and values of a block's positions: the step's own tokens, or memory. */
+/* Asks for a row early: a request's memory is in no cache when its turn comes. */
+static void ask_for(const float *row, int64_t size) {
+    for (int64_t i = 0; i < size; i += LANES)
+        __builtin_prefetch(row + i);
+}
+
+/* Points to the keys and values of a block's positions: memory, and the step's own tokens. */
 static void find_rows(const struct tile *tile, int64_t begin, const float **keys, const float **values) {
     const struct attention *attention = tile->attention;
     const struct memory *memory = tile->memory;
-    int64_t key_offset = (attention->heads + tile->head) * attention->head_dim;
-    int64_t value_offset =
-        (attention->heads + attention->kv_heads) * attention->head_dim + tile->head * attention->v_head_dim;
-    for (int64_t i = 0; i < BLOCK_TOKENS; i++) {
-        int64_t position = begin + i;
+    int64_t key_size = attention->head_dim, value_size = attention->v_head_dim;
+    int64_t low = tile->low > begin ? tile->low : begin;
+    int64_t end = tile->high < begin + BLOCK_TOKENS - 1 ? tile->high + 1 : begin + BLOCK_TOKENS;
+    int64_t own = tile->segment->start < low ? low : tile->segment->start < end ? tile->segment->start : end;
+    for (int64_t i = 0; i < BLOCK_TOKENS; i++)
         keys[i] = values[i] = tile->room->zeros;
-        if (position < tile->low || position > tile->high)
-            continue;
-        if (position >= tile->segment->start) {
-            const float *row = tile->projected + (position - tile->segment->start) * tile->stride;
-            keys[i] = row + key_offset;
-            values[i] = row + value_offset;
-            continue;
-        }
-        int64_t unit, place;
-        find_place(tile, position, &unit, &place);
-        keys[i] = memory->keys + unit * memory->unit_keys + tile->head * memory->group_keys + place * attention->head_dim;
-        values[i] = memory->values + unit * memory->unit_values + tile->head * memory->group_values +
-                    place * attention->v_head_dim;
+    int64_t unit = 0, place = 0;
+    if (own > low)
+        find_place(tile, low, &unit, &place);
+    const float *first_key = memory->keys + unit * memory->unit_keys + tile->head * memory->group_keys;
+    const float *first_value = memory->values + unit * memory->unit_values + tile->head * memory->group_values;
+    for (int64_t position = low; position < own; position++) {
+        keys[position - begin] = first_key + place * key_size;
+        values[position - begin] = first_value + place * value_size;
+        ask_for(keys[position - begin], key_size);
+        ask_for(values[position - begin], value_size);
+        place = place + 1 == memory->slots ? 0 : place + 1;
+    }
+    for (int64_t position = own; position < end; position++) {
+        const float *row = tile->projected + (position - tile->segment->start) * tile->stride;
+        keys[position - begin] = row + (attention->heads + tile->head) * key_size;
+        values[position - begin] = row + (attention->heads + attention->kv_heads) * key_size + tile->head * value_size;
     }
 }
 

@@ -86,4 +86,14 @@ struct step {
     float *scratch;                /* as much as `envfarm_scratch_floats` says */
 };
 
+/* Rows that want logits. */
+struct head {
+    int64_t count;
+    const float *const *hidden;
+    float *const *logits; /* out: [V] each */
+    int32_t *likeliest;   /* out: [count] */
+    float *total_chances; /* out: [count] */
+    uint8_t *finite;      /* out: [count] */
+};
+
 #endif
