@@ -4,7 +4,7 @@
 
 #include "vector.h"
 
-enum { MOST_QUERIES = 48, VECTORS_OF_BLOCK = BLOCK_TOKENS / LANES, QUERIES_AT_ONCE = 4 };
+enum { MOST_QUERIES = 48, VECTORS_OF_BLOCK = BLOCK_TOKENS / LANES, QUERIES_AT_ONCE = 4, VALUE_VECTORS_AT_ONCE = 2 };
 #define UNSEEN -1e30f
 
 struct tile {
@@ -19,6 +19,7 @@ struct tile {
     int64_t token, tokens;  /* in the segment */
     int64_t queries;
     int64_t low, high; /* positions that one of its queries sees */
+    int64_t first_row, last_row; /* the same, in the block at hand */
 };
 
 static int64_t padded(int64_t size) {
@@ -160,14 +161,14 @@ static void score(const struct tile *tile, int64_t query, int64_t begin) {
             scores[v] = fused(load(room->columns + c * BLOCK_TOKENS + v * LANES), number, scores[v]);
     }
     vector scale = vector_of(1.0f / __builtin_sqrtf((float)attention->head_dim));
-    float most = room->largest[query];
+    vector high = vector_of(room->largest[query]);
     for (int v = 0; v < VECTORS_OF_BLOCK; v++) {
         whole_vector at = lanes + (int32_t)(v * LANES);
         seen[v] = (at >= (int32_t)(first - begin)) & (at <= (int32_t)(position - begin));
         scores[v] = chosen(seen[v], scores[v] * scale, vector_of(UNSEEN));
-        float own = largest(scores[v]);
-        most = own > most ? own : most;
+        high = __builtin_elementwise_max(high, scores[v]);
     }
+    float most = largest(high);
     float correction = exponential(vector_of(room->largest[query] - most))[0];
     vector total = vector_of(0);
     for (int v = 0; v < VECTORS_OF_BLOCK; v++) {
@@ -180,40 +181,57 @@ static void score(const struct tile *tile, int64_t query, int64_t begin) {
     room->largest[query] = most;
 }
 
-INLINE void weigh(const struct tile *tile, const float *const *values, int64_t query, int64_t low, int64_t high,
-                  const int queries) {
+/* Adds a block's values, weighed, to the sums of some queries: `vectors` of each value at once. */
+INLINE void weigh(const struct tile *tile, const float *const *values, int64_t query, int64_t u, const int queries,
+                  const int vectors) {
     const struct attention_room *room = tile->room;
     int64_t width = padded(tile->attention->v_head_dim);
-    for (int64_t u = 0; u < width; u += LANES) {
-        vector sums[QUERIES_AT_ONCE];
+    vector sums[QUERIES_AT_ONCE][VALUE_VECTORS_AT_ONCE];
 #pragma clang loop unroll(full)
-        for (int q = 0; q < queries; q++)
-            sums[q] = load(room->sums + (query + q) * width + u) * vector_of(room->corrections[query + q]);
-        for (int64_t i = low; i <= high; i++) {
-            vector value = load(values[i] + u);
+    for (int q = 0; q < queries; q++)
 #pragma clang loop unroll(full)
-            for (int q = 0; q < queries; q++)
-                sums[q] = fused(value, vector_of(room->shares[(query + q) * BLOCK_TOKENS + i]), sums[q]);
+        for (int v = 0; v < vectors; v++)
+            sums[q][v] = load(room->sums + (query + q) * width + u + v * LANES) *
+                         vector_of(room->corrections[query + q]);
+    for (int64_t i = tile->first_row; i <= tile->last_row; i++) {
+        vector value[VALUE_VECTORS_AT_ONCE];
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++)
+            value[v] = load(values[i] + u + v * LANES);
+#pragma clang loop unroll(full)
+        for (int q = 0; q < queries; q++) {
+            vector share = vector_of(room->shares[(query + q) * BLOCK_TOKENS + i]);
+#pragma clang loop unroll(full)
+            for (int v = 0; v < vectors; v++)
+                sums[q][v] = fused(value[v], share, sums[q][v]);
         }
-#pragma clang loop unroll(full)
-        for (int q = 0; q < queries; q++)
-            store(room->sums + (query + q) * width + u, sums[q]);
     }
+#pragma clang loop unroll(full)
+    for (int q = 0; q < queries; q++)
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++)
+            store(room->sums + (query + q) * width + u + v * LANES, sums[q][v]);
 }
 
-static void add_values(const struct tile *tile, const float *const *values, int64_t begin) {
-    int64_t low = tile->low > begin ? tile->low - begin : 0;
-    int64_t high = tile->high < begin + BLOCK_TOKENS - 1 ? tile->high - begin : BLOCK_TOKENS - 1;
+INLINE void weigh_all(const struct tile *tile, const float *const *values, int64_t query, const int queries) {
+    int64_t width = padded(tile->attention->v_head_dim), u = 0;
+    for (; u + VALUE_VECTORS_AT_ONCE * LANES <= width; u += VALUE_VECTORS_AT_ONCE * LANES)
+        weigh(tile, values, query, u, queries, VALUE_VECTORS_AT_ONCE);
+    for (; u < width; u += LANES)
+        weigh(tile, values, query, u, queries, 1);
+}
+
+static void add_values(const struct tile *tile, const float *const *values) {
     int64_t query = 0;
     for (; query + QUERIES_AT_ONCE <= tile->queries; query += QUERIES_AT_ONCE)
-        weigh(tile, values, query, low, high, QUERIES_AT_ONCE);
+        weigh_all(tile, values, query, QUERIES_AT_ONCE);
     for (; query + 2 <= tile->queries; query += 2)
-        weigh(tile, values, query, low, high, 2);
+        weigh_all(tile, values, query, 2);
     for (; query < tile->queries; query++)
-        weigh(tile, values, query, low, high, 1);
+        weigh_all(tile, values, query, 1);
 }
 
-static void attend_tile(const struct tile *tile, float *out) {
+static void attend_tile(struct tile *tile, float *out) {
     const struct attention *attention = tile->attention;
     const struct attention_room *room = tile->room;
     int64_t group = attention->heads / attention->kv_heads, width = padded(attention->v_head_dim);
@@ -225,12 +243,14 @@ static void attend_tile(const struct tile *tile, float *out) {
     }
     for (int64_t begin = tile->low / BLOCK_TOKENS * BLOCK_TOKENS; begin <= tile->high; begin += BLOCK_TOKENS) {
         const float *keys[BLOCK_TOKENS], *values[BLOCK_TOKENS];
+        tile->first_row = tile->low > begin ? tile->low - begin : 0;
+        tile->last_row = tile->high < begin + BLOCK_TOKENS ? tile->high - begin : BLOCK_TOKENS - 1;
         find_rows(tile, begin, keys, values);
         turn_keys(room->columns, keys, attention->head_dim);
         fill_values(room, values, attention->v_head_dim);
         for (int64_t query = 0; query < tile->queries; query++)
             score(tile, query, begin);
-        add_values(tile, values, begin);
+        add_values(tile, values);
     }
     for (int64_t query = 0; query < tile->queries; query++) {
         int64_t head = tile->head * group + query % group;
@@ -292,7 +312,7 @@ void attend(const struct attention *attention, const struct memory *memory, cons
     for (int64_t s = 0; s < step->segment_count; s++) {
         const struct segment *segment = step->segments + s;
         prepare(attention, memory, segment, projected, stride);
-        struct tile tile = {attention, memory, step, segment, room, projected, stride, 0, 0, 0, 0, 0, 0};
+        struct tile tile = {attention, memory, step, segment, room, projected, stride, 0, 0, 0, 0, 0, 0, 0, 0};
         for (tile.token = 0; tile.token < segment->count; tile.token += most) {
             int64_t left = segment->count - tile.token;
             tile.tokens = left < most ? left : most;

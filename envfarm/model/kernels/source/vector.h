@@ -59,14 +59,15 @@ INLINE float sum(vector x) {
     return c[0] + c[1];
 }
 
-/* The largest; what is not a number is passed over. */
+/* The largest. */
 INLINE float largest(vector x) {
-    float most = x[0];
     vector a = __builtin_elementwise_max(
         x, __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-    for (int lane = 0; lane < 8; lane++)
-        most = a[lane] > most ? a[lane] : most;
-    return most;
+    vector b = __builtin_elementwise_max(
+        a, __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    vector c = __builtin_elementwise_max(
+        b, __builtin_shufflevector(b, b, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    return c[0] > c[1] ? c[0] : c[1];
 }
 
 /* e^x within 2 units of the last place; at least e^-87 and at most e^88; not a number for what is none. */
