@@ -26,6 +26,8 @@ class Generation:
         self.request_id = request_id
         self.request = request
         self.tokens = list(request.prompt)
+        self._prompt_tokens = len(request.prompt)
+        self._is_plain = not request.forced and request.constraint is None
         self.seat: Seat | None = None
         self.drafts: list[int] = []
         self.draft_probabilities: Tensor | None = None
@@ -39,7 +41,7 @@ class Generation:
     @property
     def generated_tokens(self) -> int:
         """How many tokens the answer has."""
-        return len(self.tokens) - len(self.request.prompt)
+        return len(self.tokens) - self._prompt_tokens
 
     @property
     def waiting_tokens(self) -> int:
@@ -55,7 +57,7 @@ class Generation:
     @property
     def is_free(self) -> bool:
         """Whether nothing but the model decides about the next tokens."""
-        return self.forced_token is None and self.request.constraint is None
+        return self._is_plain or (self.forced_token is None and self.request.constraint is None)
 
     def allowed(self) -> tuple[int, ...] | None:
         """Return the only tokens that may follow; None for all."""

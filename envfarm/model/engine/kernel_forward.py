@@ -1,29 +1,32 @@
-"""One forward for everybody in a step, by the kernels: one call into C, whatever the step is made of.
+"""One forward for everybody in a step, by the kernels: one call into C for each thread, whatever the step is made of.
 
 A token's numbers depend on its own request only, to the last bit: neither on who else is in the step, nor on how a
-prompt was cut, nor on whether a token was guessed. Memory is `RowMemory`'s own, where the kernels read and write it.
+prompt was cut, nor on whether a token was guessed, nor on threads. Memory is `RowMemory`'s own, where the kernels read
+and write it.
 """
 
 import ctypes
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from envfarm.model.config import LayerKind, MiMoConfig
+from envfarm.model.engine.kernel_memory import KernelMemory
 from envfarm.model.engine.row_memory import Part, RowMemory
 from envfarm.model.engine.step_forward import DraftRun, Logits, StepForward, StepResult, TorchForward
 from envfarm.model.kernels import structures
 from envfarm.model.kernels.libraries import open_library, usable_kinds
 from envfarm.model.kernels.packing import PackedModel, can_pack
-from envfarm.model.key_value_cache import LayerCache
+from envfarm.model.kernels.workers import Workers, split_evenly
 from envfarm.model.mimo import MiMo
-from envfarm.model.rotary import rotary_angles
 
 _NUMBER_BYTES = 4
-_FIRST_POSITIONS = 1_024
+_SEGMENT_NUMBERS = 4
+_FEWEST_TOKENS = 8
+"""Of a thread: below this waking one costs more than it saves (50 us; a token costs 70)."""
 
 
 def choose_forward(model: MiMo, memory: RowMemory, *, kernels: bool) -> tuple[StepForward, str]:
@@ -39,58 +42,45 @@ def choose_forward(model: MiMo, memory: RowMemory, *, kernels: bool) -> tuple[St
 
 
 class KernelForward:
-    """A model run by the kernels, with the weights that it has when this is made."""
+    """A model run by the kernels, with the weights that it has when this is made, in as many threads as torch has."""
 
     evens_rows = False
 
     def __init__(self, model: MiMo, memory: RowMemory, library: ctypes.CDLL) -> None:
-        self._config = config = model.config
-        self._memory = memory
+        self._config = model.config
         self._library = library
         self._packed = PackedModel(model)
-        self._angles = {kind: _Angles(config, kind) for kind in LayerKind}
-        self._layers = (structures.Memory * config.num_hidden_layers)()
-        self._blocks = [structures.Memory() for _ in memory.mtp]
-        self._global: list[tuple[int, int]] = []
-        depth = dict.fromkeys(LayerKind, 0)
-        for layer in range(config.num_hidden_layers):
-            kind = config.kind_of(layer)
-            if kind is LayerKind.GLOBAL:
-                self._global.append((layer, depth[kind]))
-            else:
-                _point_to_ring(self._layers[layer], memory.window, depth[kind])
-            depth[kind] += 1
-        for own, ring in zip(self._blocks, memory.mtp, strict=True):
-            _point_to_ring(own, ring, 0)
-        self._pool_made = 0
-        self._positions = 0
-        self._scratch = torch.empty(0)
-        self._scratch_tokens = 0
-        self._step = structures.Step(most_chosen=config.num_experts_per_tok)
-        self._step_address = ctypes.addressof(self._step)
+        self._memory = KernelMemory(model.config, memory)
+        self._workers = Workers(torch.get_num_threads())
+        self._scratches = [_Scratch(library, self._packed.address, len(memory.mtp)) for _ in range(self._workers.count)]
 
     def run(self, parts: Sequence[Part], tokens: Sequence[int], *, routing_wanted: bool) -> StepResult:
         """Run tokens through the main model; see `StepForward.run`."""
-        config, step, count = self._config, self._step, len(tokens)
-        segments, tables, last = array("i"), array("i"), 0
+        config, count = self._config, len(tokens)
+        segments, tables, sizes, last = array("i"), array("i"), [], 0
         for part in parts:
             for seat in part.seats:
                 segments.extend((seat.row, seat.tokens, part.new_tokens, len(tables)))
                 tables.extend(seat.blocks)
+                sizes.append(part.new_tokens)
                 last = max(last, seat.tokens + part.new_tokens)
         hidden_N_D = torch.empty(count, config.hidden_size)
         chosen_N_L_K = None
         if routing_wanted:
-            sizes = count, config.num_hidden_layers, config.num_experts_per_tok
-            chosen_N_L_K = torch.zeros(sizes, dtype=torch.uint8)
+            wanted = count, config.num_hidden_layers, config.num_experts_per_tok
+            chosen_N_L_K = torch.zeros(wanted, dtype=torch.uint8)
         ids = array("i", tokens)
-        self._begin(count, last)
-        step.segment_count = len(segments) // 4
-        step.segments, step.tables, step.ids = _address(segments), _address(tables), _address(ids)
-        step.memories = ctypes.addressof(self._layers)
-        step.hidden = hidden_N_D.data_ptr()
-        step.chosen = None if chosen_N_L_K is None else chosen_N_L_K.data_ptr()
-        self._library.envfarm_forward(self._packed.address, self._step_address)
+        self._memory.prepare(last)
+        step = structures.Step(
+            segments=_address(segments),
+            tables=_address(tables),
+            ids=_address(ids),
+            memories=self._memory.layers,
+            hidden=hidden_N_D.data_ptr(),
+            chosen=None if chosen_N_L_K is None else chosen_N_L_K.data_ptr(),
+            most_chosen=config.num_experts_per_tok,
+        )
+        self._share(step, sizes, partial(self._library.envfarm_forward, self._packed.address))
         return StepResult(hidden_N_D, chosen_N_L_K)
 
     def logits(self, hidden_N_D: Tensor, rows: Sequence[int]) -> Logits:
@@ -98,95 +88,94 @@ class KernelForward:
         count = len(rows)
         logits_R_V = torch.empty(count, self._config.vocab_size)
         inputs, outputs = _row_addresses(hidden_N_D, rows), _row_addresses(logits_R_V, range(count))
-        likeliest, chances, finite = array("i", bytes(4 * count)), array("f", bytes(4 * count)), bytearray(count)
-        found = (ctypes.c_char * count).from_buffer(finite)
-        head = structures.Head(
-            count,
-            _address(inputs),
-            _address(outputs),
-            _address(likeliest),
-            _address(chances),
-            ctypes.addressof(found),
+        likeliest, chances, finite = (
+            array("i", bytes(4 * count)),
+            array("f", bytes(4 * count)),
+            array("B", bytes(count)),
         )
-        self._library.envfarm_head(self._packed.address, ctypes.addressof(head))
+        jobs = []
+        for begin, end in split_evenly([1] * count, self._threads(count // 2, count)):
+            head = structures.Head(
+                end - begin,
+                _address(inputs, begin),
+                _address(outputs, begin),
+                _address(likeliest, begin),
+                _address(chances, begin),
+                _address(finite, begin),
+            )
+            jobs.append(partial(self._library.envfarm_head, self._packed.address, ctypes.pointer(head)))
+        self._workers.run(jobs)
         logprobs = [-math.log(chance) if chance > 0 else math.nan for chance in chances]
-        return Logits(logits_R_V, likeliest, logprobs, [bool(flag) for flag in finite])
+        return Logits(logits_R_V, likeliest, logprobs, finite)
 
     def guess(self, block: int, runs: Sequence[DraftRun]) -> Logits:
         """Return guesses' logits; see `StepForward.guess`."""
-        step = self._step
-        segments, ids, given, ends, last = array("i"), array("i"), array("Q"), [], 0
+        segments, ids, given, sizes, ends, last = array("i"), array("i"), array("Q"), [], [], 0
         for run in runs:
             segments.extend((run.seat.row, run.start, len(run.tokens), 0))
             ids.extend(run.tokens)
             given.extend(_row_addresses(run.hidden_T_D, range(len(run.tokens))))
+            sizes.append(len(run.tokens))
             ends.append(len(ids) - 1)
             last = max(last, run.start + len(run.tokens))
         hidden_N_D = torch.empty(len(ids), self._config.hidden_size)
-        self._begin(len(ids), last)
-        step.segment_count = len(runs)
-        step.segments, step.ids, step.given = _address(segments), _address(ids), _address(given)
-        step.memories = ctypes.addressof(self._blocks[block])
-        step.hidden = hidden_N_D.data_ptr()
-        step.chosen = None
-        self._library.envfarm_predict_further(self._packed.address, block, self._step_address)
+        self._memory.prepare(last)
+        step = structures.Step(
+            segments=_address(segments),
+            ids=_address(ids),
+            memories=self._memory.blocks[block],
+            given=_address(given),
+            hidden=hidden_N_D.data_ptr(),
+        )
+        self._share(step, sizes, partial(self._library.envfarm_predict_further, self._packed.address, block))
         return self.logits(hidden_N_D, ends)
 
-    def _begin(self, tokens: int, positions: int) -> None:
-        """Have memory for so many tokens, angles for so many positions, and the pool's memory where it is now."""
-        if tokens > self._scratch_tokens:
-            floats = self._library.envfarm_scratch_floats(self._packed.address, len(self._blocks), tokens)
-            self._scratch = torch.empty(floats + 16)
-            self._scratch_tokens = tokens
-            self._step.scratch = -(-self._scratch.data_ptr() // 64) * 64
-        self._step.tokens = tokens
-        if positions > self._positions:
-            self._positions = max(positions, 2 * self._positions, _FIRST_POSITIONS)
-            self._make_angles()
-        made = self._memory.pool.made_blocks
-        if made != self._pool_made:
-            self._pool_made = made
-            for layer, depth in self._global:
-                _point_to_pool(self._layers[layer], *self._memory.pool.parts(depth))
+    def _share(self, step: structures.Step, sizes: Sequence[int], act: Callable[..., None]) -> None:
+        """Do a step in as many threads as are worth while; `sizes` are its segments' tokens."""
+        count, jobs, start = sum(sizes), [], 0
+        bounds = split_evenly(sizes, self._threads(count, len(sizes)))
+        for (begin, end), scratch in zip(bounds, self._scratches, strict=False):
+            own = structures.Step.from_buffer_copy(step)
+            own.tokens, own.segment_count = sum(sizes[begin:end]), end - begin
+            own.segments += begin * _SEGMENT_NUMBERS * _NUMBER_BYTES
+            own.ids += start * _NUMBER_BYTES
+            own.hidden += start * self._config.hidden_size * _NUMBER_BYTES
+            if own.given is not None:
+                own.given += start * ctypes.sizeof(ctypes.c_void_p)
+            if own.chosen is not None:
+                own.chosen += start * self._config.num_hidden_layers * self._config.num_experts_per_tok
+            own.scratch = scratch.reserve(own.tokens)
+            jobs.append(partial(act, ctypes.pointer(own)))
+            start += own.tokens
+        self._workers.run(jobs)
 
-    def _make_angles(self) -> None:
-        for kind, angles in self._angles.items():
-            angles.make(self._positions)
-            layers = range(self._config.num_hidden_layers)
-            own = [self._layers[layer] for layer in layers if self._config.kind_of(layer) is kind]
-            for memory in [*own, *(self._blocks if kind is LayerKind.WINDOW else ())]:
-                memory.cosines, memory.sines = angles.cosines.data_ptr(), angles.sines.data_ptr()
+    def _threads(self, tokens: int, most: int) -> int:
+        return max(min(self._workers.count, tokens // _FEWEST_TOKENS, most), 1)
 
 
-class _Angles:
-    """Cosines and sines of a kind's layers, [positions, rotary_dim / 2]."""
+class _Scratch:
+    """One thread's memory for a step, as large as its largest."""
 
-    def __init__(self, config: MiMoConfig, kind: LayerKind) -> None:
-        self._rotary_dim = config.rotary_dim(kind)
-        self._theta = config.attention(kind).rope_theta
-        self.cosines = self.sines = torch.empty(0)
+    def __init__(self, library: ctypes.CDLL, model: int, blocks: int) -> None:
+        self._library = library
+        self._model = model
+        self._blocks = blocks
+        self._memory = torch.empty(0)
+        self._tokens = 0
+        self._address = 0
 
-    def make(self, positions: int) -> None:
-        cosines, sines = rotary_angles(torch.arange(positions)[None], self._rotary_dim, self._theta)
-        self.cosines, self.sines = cosines.contiguous(), sines.contiguous()
-
-
-def _point_to_ring(memory: structures.Memory, ring: LayerCache, layer: int) -> None:
-    keys, values = ring.parts(layer)
-    memory.keys, memory.values = keys.data_ptr(), values.data_ptr()
-    memory.positions, memory.slots = ring.positions_B_S.data_ptr(), ring.slots
-    memory.unit_keys, memory.group_keys = keys.stride()[:2]
-    memory.unit_values, memory.group_values = values.stride()[:2]
-
-
-def _point_to_pool(memory: structures.Memory, keys: Tensor, values: Tensor) -> None:
-    memory.keys, memory.values = keys.data_ptr(), values.data_ptr()
-    memory.group_keys, memory.unit_keys = keys.stride()[:2]
-    memory.group_values, memory.unit_values = values.stride()[:2]
+    def reserve(self, tokens: int) -> int:
+        """Return the address of memory for so many tokens, at a cache line's begin."""
+        if tokens > self._tokens:
+            floats = self._library.envfarm_scratch_floats(self._model, self._blocks, tokens)
+            self._memory = torch.empty(floats + 16)
+            self._address = -(-self._memory.data_ptr() // 64) * 64
+            self._tokens = tokens
+        return self._address
 
 
-def _address(numbers: "array[int]") -> int:
-    return numbers.buffer_info()[0]
+def _address(numbers: "array[int] | array[float]", place: int = 0) -> int:
+    return numbers.buffer_info()[0] + place * numbers.itemsize
 
 
 def _row_addresses(rows_N_C: Tensor, rows: Sequence[int]) -> "array[int]":
