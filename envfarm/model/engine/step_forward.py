@@ -44,7 +44,7 @@ class Logits:
     logits_R_V: Tensor
     likeliest: Sequence[int]
     highest_logprobs: Sequence[float]
-    finite: Sequence[bool]
+    finite: Sequence[bool | int]
 
 
 @dataclass(frozen=True)

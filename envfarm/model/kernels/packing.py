@@ -6,7 +6,7 @@ step reads all of it, and small pages would cost a look-up for each 4 KB.
 
 import ctypes
 import mmap
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from envfarm.model.config import LayerKind
 from envfarm.model.decoder_layer import DecoderLayer
 from envfarm.model.feed_forward import FeedForward
 from envfarm.model.kernels import structures
+from envfarm.model.kernels.halving import halve
 from envfarm.model.mimo import MiMo
 from envfarm.model.mtp import MTPBlock
 
@@ -48,8 +49,14 @@ class PackedModel:
         self._used = 0
         self._arena = _make_arena(sum(map(_packed_numbers, [*model.parameters(), *model.buffers()])))
         backbone = model.model
-        layers = [self._layer(layer, config.kind_of(place)) for place, layer in enumerate(backbone.layers)]
-        blocks = [self._block(block) for block in backbone.mtp.layers] if config.num_nextn_predict_layers else []
+        layers = [
+            self._layer(cast("DecoderLayer", one), config.kind_of(place)) for place, one in enumerate(backbone.layers)
+        ]
+        blocks = (
+            [self._block(cast("MTPBlock", one)) for one in backbone.mtp.layers]
+            if config.num_nextn_predict_layers
+            else []
+        )
         self.address = self._keep(
             structures.Model(
                 hidden=config.hidden_size,
@@ -118,11 +125,16 @@ class PackedModel:
 
     def _matrix(self, *weights_O_D: Tensor) -> structures.Matrix:
         """Pack weights that are read together, one below the other."""
-        weight_O_D = torch.cat([weight.detach() for weight in weights_O_D])
-        outputs, inputs = weight_O_D.shape
-        padded_O_D = functional.pad(weight_O_D, (0, 0, 0, -outputs % LANES))
-        panels = [panel.t().reshape(-1) for panel in padded_O_D.split(PANEL)]
-        return structures.Matrix(self._copy(torch.cat(panels)), inputs, outputs)
+        outputs, inputs = sum(weight.shape[0] for weight in weights_O_D), weights_O_D[0].shape[1]
+        halves = [halve(weight.detach()) for weight in weights_O_D]
+        found = [pair for pair in halves if pair is not None]
+        if len(found) < len(halves):
+            panels = _panels(torch.cat([weight.detach() for weight in weights_O_D]))
+            return structures.Matrix(self._copy(panels), None, inputs, outputs)
+        numbers, factors = (torch.cat(parts) for parts in zip(*found, strict=True))
+        bits = _panels(numbers.view(torch.int16))
+        place = self._copy(functional.pad(bits, (0, bits.numel() % 2)).view(torch.float32))
+        return structures.Matrix(place, self._copy(_panels(factors)), inputs, outputs)
 
     def _copy(self, numbers: Tensor) -> int:
         """Copy numbers to where the next cache line begins; return their address."""
@@ -137,12 +149,20 @@ class PackedModel:
         return ctypes.addressof(structure)
 
 
+def _panels(numbers_O_D: Tensor) -> Tensor:
+    """Return numbers in the order of panels: in each of them all outputs of an input side by side."""
+    padded_O_D = functional.pad(numbers_O_D, (0, 0, 0, -numbers_O_D.shape[0] % LANES))
+    panels = [panel.t().reshape(-1) for panel in torch.split(padded_O_D, PANEL)]
+    return torch.cat(panels)
+
+
 def _packed_numbers(weight: Tensor) -> int:
     """Return how many numbers a weight can take at most: rows filled up, in each of the matrices it may hold."""
     if weight.dim() == 1:
         return -(-weight.numel() // LANES) * LANES
     rows, inputs = weight.shape[-2:]
-    return weight.numel() // (rows * inputs) * (-(-rows // LANES) * LANES) * inputs + LANES
+    padded = -(-rows // LANES) * LANES
+    return weight.numel() // (rows * inputs) * (padded * inputs + LANES)
 
 
 def _make_arena(numbers: int) -> Tensor:

@@ -10,7 +10,12 @@ _POINTER, _WHOLE, _SMALL, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_in
 class Matrix(ctypes.Structure):
     """A packed weight."""
 
-    _fields_: ClassVar[_Fields] = [("panels", _POINTER), ("inputs", _WHOLE), ("outputs", _WHOLE)]
+    _fields_: ClassVar[_Fields] = [
+        ("panels", _POINTER),
+        ("factors", _POINTER),
+        ("inputs", _WHOLE),
+        ("outputs", _WHOLE),
+    ]
 
 
 class Attention(ctypes.Structure):

@@ -30,7 +30,8 @@ class Workers:
 
 def split_evenly(sizes: Sequence[int], parts: int) -> list[tuple[int, int]]:
     """Return where each part begins and ends, none of them empty: neighbours stay together, sums are about equal."""
-    total, bounds, begin, sum_before = sum(sizes), [], 0, 0
+    bounds: list[tuple[int, int]] = []
+    total, begin, sum_before = sum(sizes), 0, 0
     for place, size in enumerate(sizes):
         sum_before += size
         left = parts - len(bounds) - 1

@@ -7,12 +7,14 @@
 
 #include <stdint.h>
 
-enum { BLOCK_TOKENS = 64, PANEL = 64 };
+enum { BLOCK_TOKENS = 64, PANEL = 64, FACTOR_INPUTS = 128 };
 
 /* A weight [outputs, inputs], stored in panels of 64 outputs (the last one narrower, in sixteens, zeros at its end): in
-   each panel the numbers of one input lie side by side. */
+   each panel the numbers of one input lie side by side. Numbers are float32; or, where that loses nothing, bfloat16 and
+   a factor for each output and each 128 inputs, [tiles, width] for each panel. */
 struct matrix {
-    const float *panels;
+    const void *panels;
+    const float *factors; /* NULL: float32 */
     int64_t inputs, outputs;
 };
 

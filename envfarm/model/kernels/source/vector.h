@@ -28,6 +28,13 @@ INLINE void store(float *to, vector x) {
     memcpy(to, &x, sizeof x);
 }
 
+/* Sixteen numbers of bfloat16, which are the upper halves of float32. */
+INLINE vector load_halves(const uint16_t *from) {
+    uint16_t __attribute__((vector_size(32))) halves;
+    memcpy(&halves, from, sizeof halves);
+    return (vector)(__builtin_convertvector(halves, whole_vector) << 16);
+}
+
 /* The first `count` numbers, zeros behind them. */
 INLINE vector load_first(const float *from, int64_t count) {
     if (count >= LANES)
