@@ -49,6 +49,16 @@ class Drafter:
         going = [one for one in generations if self._wanted(one)]
         if not going:
             return
+        quick = {place: run for place, one in enumerate(going) if (run := self._whole_run(one)) is not None}
+        slow = [one for place, one in enumerate(going) if place not in quick]
+        if quick:
+            found = self._forward.guess_all(list(quick.values()), self._draft_tokens)
+            for place, tokens in zip(quick, found, strict=True):
+                self._set(going[place], tokens, [])
+        if slow:
+            self._draft_by_block(slow)
+
+    def _draft_by_block(self, going: Sequence[Generation]) -> None:
         guessed: list[list[int]] = [[] for _ in going]
         drawn_from: list[list[Tensor]] = [[] for _ in going]
         for block in range(self._draft_tokens):
@@ -57,11 +67,26 @@ class Drafter:
             for own, token in zip(guessed, tokens, strict=True):
                 own.append(token)
         for one, tokens_of_one, probabilities in zip(going, guessed, drawn_from, strict=True):
-            count = self._wanted(one)
-            one.drafts = tokens_of_one[:count]
-            is_drawn = one.request.sampling.temperature > 0
-            one.draft_probabilities = torch.stack(probabilities[:count]) if is_drawn else None
-            one.drafted_length = len(one.tokens)
+            self._set(one, tokens_of_one, probabilities)
+
+    def _set(self, generation: Generation, tokens: Sequence[int], probabilities: Sequence[Tensor]) -> None:
+        count = self._wanted(generation)
+        generation.drafts = list(tokens[:count])
+        generation.draft_probabilities = torch.stack(list(probabilities[:count])) if probabilities else None
+        generation.drafted_length = len(generation.tokens)
+
+    def _whole_run(self, generation: Generation) -> DraftRun | None:
+        """Return the rows of all blocks if they can run without a stop: tokens are not drawn, and rows are there."""
+        seat, recent_R_D = generation.seat, generation.recent_R_D
+        is_drawn = generation.request.sampling.temperature > 0
+        if is_drawn or seat is None or recent_R_D is None or not self._forward.can_guess_all:
+            return None
+        known, earlier = len(generation.tokens), self._draft_tokens - 1
+        rows = known - generation.drafted_length
+        if rows + earlier > min(recent_R_D.shape[0], known - 1):
+            return None
+        tokens = generation.tokens[known - rows - earlier :]
+        return DraftRun(seat, known - 1 - rows, tokens, recent_R_D[-rows - earlier :])
 
     @staticmethod
     def _pick(block: int, going: Sequence[Generation], logits: Logits, drawn_from: Sequence[list[Tensor]]) -> list[int]:

@@ -45,6 +45,7 @@ class KernelForward:
     """A model run by the kernels, with the weights that it has when this is made, in as many threads as torch has."""
 
     evens_rows = False
+    can_guess_all = True
 
     def __init__(self, model: MiMo, memory: RowMemory, library: ctypes.CDLL) -> None:
         self._config = model.config
@@ -52,7 +53,7 @@ class KernelForward:
         self._packed = PackedModel(model)
         self._memory = KernelMemory(model.config, memory)
         self._workers = Workers(torch.get_num_threads())
-        self._scratches = [_Scratch(library, self._packed.address, len(memory.mtp)) for _ in range(self._workers.count)]
+        self._scratches = [_Scratch() for _ in range(self._workers.count)]
 
     def run(self, parts: Sequence[Part], tokens: Sequence[int], *, routing_wanted: bool) -> StepResult:
         """Run tokens through the main model; see `StepForward.run`."""
@@ -130,6 +131,36 @@ class KernelForward:
         self._share(step, sizes, partial(self._library.envfarm_predict_further, self._packed.address, block))
         return self.logits(hidden_N_D, ends)
 
+    def guess_all(self, runs: Sequence[DraftRun], blocks: int) -> list[list[int]]:
+        """Return guesses; see `StepForward.guess_all`."""
+        segments, ids, given, sizes, last = array("i"), array("i"), array("Q"), [], 0
+        for run in runs:
+            known, rows = len(run.tokens), len(run.tokens) - blocks + 1
+            segments.extend((run.seat.row, run.start, rows, len(ids)))
+            ids.extend((*run.tokens, *[0] * blocks))
+            given.extend((*_row_addresses(run.hidden_T_D, range(known)), *[0] * blocks))
+            sizes.append(known)
+            last = max(last, run.start + rows)
+        self._memory.prepare(last)
+        jobs = []
+        bounds = split_evenly(sizes, self._threads(sum(sizes), len(sizes)))
+        for (begin, end), scratch in zip(bounds, self._scratches, strict=False):
+            tokens = sum(sizes[begin:end])
+            floats = self._library.envfarm_chain_floats(self._packed.address, blocks, end - begin, tokens)
+            step = structures.Step(
+                tokens=tokens,
+                segment_count=end - begin,
+                segments=_address(segments, begin * _SEGMENT_NUMBERS),
+                memories=self._memory.blocks[0],
+                given=_address(given),
+                scratch=scratch.reserve(floats),
+            )
+            act = self._library.envfarm_guess_all
+            jobs.append(partial(act, self._packed.address, blocks, ctypes.pointer(step), _address(ids)))
+        self._workers.run(jobs)
+        ends = [segments[place + 3] + segments[place + 2] + blocks - 1 for place in range(0, len(segments), 4)]
+        return [ids[end : end + blocks].tolist() for end in ends]
+
     def _share(self, step: structures.Step, sizes: Sequence[int], act: Callable[..., None]) -> None:
         """Do a step in as many threads as are worth while; `sizes` are its segments' tokens."""
         count, jobs, start = sum(sizes), [], 0
@@ -144,7 +175,8 @@ class KernelForward:
                 own.given += start * ctypes.sizeof(ctypes.c_void_p)
             if own.chosen is not None:
                 own.chosen += start * self._config.num_hidden_layers * self._config.num_experts_per_tok
-            own.scratch = scratch.reserve(own.tokens)
+            floats = self._library.envfarm_scratch_floats(self._packed.address, self._memory.count, own.tokens)
+            own.scratch = scratch.reserve(floats)
             jobs.append(partial(act, ctypes.pointer(own)))
             start += own.tokens
         self._workers.run(jobs)
@@ -156,21 +188,17 @@ class KernelForward:
 class _Scratch:
     """One thread's memory for a step, as large as its largest."""
 
-    def __init__(self, library: ctypes.CDLL, model: int, blocks: int) -> None:
-        self._library = library
-        self._model = model
-        self._blocks = blocks
+    def __init__(self) -> None:
         self._memory = torch.empty(0)
-        self._tokens = 0
+        self._floats = 0
         self._address = 0
 
-    def reserve(self, tokens: int) -> int:
-        """Return the address of memory for so many tokens, at a cache line's begin."""
-        if tokens > self._tokens:
-            floats = self._library.envfarm_scratch_floats(self._model, self._blocks, tokens)
+    def reserve(self, floats: int) -> int:
+        """Return the address of memory for so many numbers, at a cache line's begin."""
+        if floats > self._floats:
             self._memory = torch.empty(floats + 16)
             self._address = -(-self._memory.data_ptr() // 64) * 64
-            self._tokens = tokens
+            self._floats = floats
         return self._address
 
 

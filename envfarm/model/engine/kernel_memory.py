@@ -23,7 +23,7 @@ class KernelMemory:
 
     Attributes:
         layers: Address of the main model's structures, one for each layer.
-        blocks: Address of each MTP block's structure.
+        blocks: Address of each MTP block's structure; they lie one after another.
     """
 
     def __init__(self, config: MiMoConfig, memory: RowMemory) -> None:
@@ -32,7 +32,7 @@ class KernelMemory:
         self._pool_made = self._positions = 0
         self._angles: list[Tensor] = []
         self._layers = (structures.Memory * config.num_hidden_layers)()
-        self._blocks = [structures.Memory() for _ in memory.mtp]
+        self._blocks = (structures.Memory * len(memory.mtp))()
         self._layers_of: dict[LayerKind, list[structures.Memory]] = {kind: [] for kind in LayerKind}
         for layer, own in enumerate(self._layers):
             self._layers_of[config.kind_of(layer)].append(own)
@@ -42,6 +42,11 @@ class KernelMemory:
             _point_to_ring(own, ring, 0)
         self.layers = ctypes.addressof(self._layers)
         self.blocks = [ctypes.addressof(own) for own in self._blocks]
+
+    @property
+    def count(self) -> int:
+        """How many MTP blocks have memory."""
+        return len(self._blocks)
 
     def prepare(self, positions: int) -> None:
         """Be right for a call that reaches so many positions."""

@@ -69,9 +69,11 @@ class StepForward(Protocol):
 
     Attributes:
         evens_rows: Whether requests of a pass that go on by equally many rows cost less.
+        can_guess_all: Whether `guess_all` is there.
     """
 
     evens_rows: bool
+    can_guess_all: bool
 
     def run(self, parts: Sequence[Part], tokens: Sequence[int], *, routing_wanted: bool) -> StepResult:
         """Run tokens through the main model; their keys and values are stored."""
@@ -82,11 +84,18 @@ class StepForward(Protocol):
     def guess(self, block: int, runs: Sequence[DraftRun]) -> Logits:
         """Run an MTP block over rows of each request; return what each last row says."""
 
+    def guess_all(self, runs: Sequence[DraftRun], blocks: int) -> list[list[int]]:
+        """Return the likeliest guess of each block, one after another, for each request.
+
+        A run says what the first block goes over, and has tokens and hidden states of `blocks` - 1 rows before that.
+        """
+
 
 class TorchForward:
     """A model run by torch, anywhere and in any type of numbers."""
 
     evens_rows = True
+    can_guess_all = False
 
     def __init__(self, model: MiMo, memory: RowMemory) -> None:
         self._model = model
@@ -124,6 +133,10 @@ class TorchForward:
         embedding = backbone.embed_tokens(torch.tensor([tokens], dtype=torch.int64, device=self._device))
         further_1_N_D = backbone.mtp.layers[block](embedding, hidden_1_N_D, FlatPass(parts, passes))
         return self.logits(further_1_N_D[0], ends)
+
+    def guess_all(self, runs: Sequence[DraftRun], blocks: int) -> list[list[int]]:
+        """There is nothing to gain: block by block is as fast."""
+        raise NotImplementedError
 
     def _pass(self, block: int, rows: int, runs: Sequence[DraftRun]) -> AttentionPass:
         ring = self._memory.mtp[block]

@@ -79,6 +79,10 @@ def open_library(kind: Kind) -> ctypes.CDLL:
     library.envfarm_predict_further.restype = None
     library.envfarm_head.argtypes = [pointer, pointer]
     library.envfarm_head.restype = None
+    library.envfarm_chain_floats.argtypes = [pointer, whole, whole, whole]
+    library.envfarm_chain_floats.restype = whole
+    library.envfarm_guess_all.argtypes = [pointer, whole, pointer, pointer]
+    library.envfarm_guess_all.restype = None
     return library
 
 
