@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+SOURCE = Path(__file__).parent / "source"
 _FOLDER = Path(__file__).parent / "libraries"
 _PROCESSOR = Path("/proc/cpuinfo")
 
@@ -71,6 +72,8 @@ def open_library(kind: Kind) -> ctypes.CDLL:
     """
     library = ctypes.CDLL(str(library_path(kind)))
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
+    library.envfarm_structure_bytes.argtypes = [whole]
+    library.envfarm_structure_bytes.restype = whole
     library.envfarm_scratch_floats.argtypes = [pointer, whole, whole]
     library.envfarm_scratch_floats.restype = whole
     library.envfarm_forward.argtypes = [pointer, pointer]

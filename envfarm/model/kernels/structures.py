@@ -103,8 +103,14 @@ class Memory(ctypes.Structure):
     ]
 
 
+class Segment(ctypes.Structure):
+    """Tokens of one request that follow one another."""
+
+    _fields_: ClassVar[_Fields] = [("row", _SMALL), ("start", _SMALL), ("count", _SMALL), ("blocks", _SMALL)]
+
+
 class Step(ctypes.Structure):
-    """The tokens of a step; `segments` points to four int32 for each: row, start, count, where its blocks begin."""
+    """The tokens of a step."""
 
     _fields_: ClassVar[_Fields] = [
         ("tokens", _WHOLE),
@@ -132,3 +138,7 @@ class Head(ctypes.Structure):
         ("total_chances", _POINTER),
         ("finite", _POINTER),
     ]
+
+
+ALL = (Matrix, Attention, FeedForward, Layer, Block, Model, Memory, Segment, Step, Head)
+"""In the order of `model.h`."""

@@ -39,6 +39,17 @@ static int64_t floats_of(const struct model *model, const struct layer *layer, i
     return scratch.floats;
 }
 
+/* The size of each structure, in the order of `model.h`; 0 behind the last: Python's have to be the same. */
+EXPORTED int64_t envfarm_structure_bytes(int64_t number) {
+    static const int64_t sizes[] = {
+        sizeof(struct matrix), sizeof(struct attention), sizeof(struct feed_forward),
+        sizeof(struct layer),  sizeof(struct block),     sizeof(struct model),
+        sizeof(struct memory), sizeof(struct segment),   sizeof(struct step),
+        sizeof(struct head),
+    };
+    return number < (int64_t)(sizeof sizes / sizeof *sizes) ? sizes[number] : 0;
+}
+
 /* How much memory a step over so many tokens needs. */
 EXPORTED int64_t envfarm_scratch_floats(const struct model *model, int64_t blocks, int64_t tokens) {
     int64_t most = 0;

@@ -6,6 +6,7 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
+int64_t envfarm_structure_bytes(int64_t number);
 int64_t envfarm_scratch_floats(const struct model *model, int64_t blocks, int64_t tokens);
 void envfarm_forward(const struct model *model, const struct step *step);
 void envfarm_predict_further(const struct model *model, int64_t number, const struct step *step);
