@@ -9,6 +9,7 @@ import typer
 from envfarm.errors import MissingToolError
 from envfarm.model.bundled_model import BUNDLED, find_checkpoint
 
+_GUESSED_ON_CUDA = 3
 SERVE_EXAMPLE = "Example: envfarm model serve --model bundled --listen 127.0.0.1:8000"
 
 
@@ -31,9 +32,16 @@ def serve_command(  # noqa: PLR0913 -- a command's options
     capacity: Annotated[int, typer.Option(min=64, help="Tokens of all requests and kept conversations.")] = 65_536,
     chunk: Annotated[int, typer.Option(min=1, help="Most tokens of prompts in one step.")] = 512,
     draft: Annotated[
-        int,
-        typer.Option(min=0, help="Tokens guessed ahead by MTP blocks, at most one for each."),
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Tokens guessed ahead by MTP blocks, at most one for each; by default 3 on cuda and 0 on a CPU, where "
+            "arithmetic is what a step costs.",
+        ),
+    ] = None,
+    kernels: Annotated[
+        bool, typer.Option(help="Let our kernels run a float32 model on a CPU that they know; else torch does.")
+    ] = True,
     drain: Annotated[int, typer.Option(min=0, help="Seconds for answers under way when asked to end.")] = 30,
 ) -> None:
     """Serve a checkpoint to OpenAI's clients, on this machine only unless --listen says otherwise.
@@ -53,7 +61,8 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         capacity_tokens=capacity,
         context_tokens=context,
         chunk_tokens=chunk,
-        draft_tokens=draft,
+        draft_tokens=(_GUESSED_ON_CUDA if device == "cuda" else 0) if draft is None else draft,
+        kernels=kernels,
     )
     settings = ServerSettings(
         model=find_checkpoint(model),

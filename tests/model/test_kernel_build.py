@@ -1,4 +1,4 @@
-"""The kernels' libraries are what their source says, small, and need nothing but the C library; other machines agree."""
+"""The kernels' libraries are what their source says, and need the C library only; other kinds of machines agree."""
 
 import hashlib
 import shutil
