@@ -1,7 +1,7 @@
 """Which of the shipped libraries this machine can run, found without torch.
 
-There is one for each kind of processor. The choice follows from what the processor says it can do, and from nothing
-else: numbers of the kinds differ in their last bits.
+There is one for each kind of processor. The choice follows from what the processor says it can do; numbers are the
+same on all of them, to the last bit.
 """
 
 import ctypes

@@ -1,9 +1,8 @@
-/* Runs a small model with drawn weights through the kernels and prints what comes out: built for two kinds of machines,
-   both have to print the same numbers up to rounding. */
-#include <stdio.h>
-#include <stdlib.h>
+/* Runs a small model with drawn weights through the kernels and writes what comes out as float32: built for two kinds
+   of machines, both have to write the same numbers up to rounding. */
 #include <string.h>
 
+#include "alone.h"
 #include "forward.h"
 
 enum {
@@ -37,7 +36,7 @@ static float draw(void) {
 }
 
 static float *numbers(int64_t count, float around) {
-    float *all = aligned_alloc(64, (size_t)(count + 64) / 16 * 64);
+    float *all = take((size_t)count * sizeof(float));
     for (int64_t i = 0; i < count; i++)
         all[i] = around + draw();
     return all;
@@ -49,7 +48,7 @@ static struct matrix weight(int64_t inputs, int64_t outputs, int halves) {
     float *wide = numbers(inputs * padded, 0);
     matrix.panels = wide;
     if (halves) {
-        uint16_t *narrow = aligned_alloc(64, (size_t)(inputs * padded + 64) / 32 * 64);
+        uint16_t *narrow = take((size_t)(inputs * padded) * sizeof(uint16_t));
         for (int64_t i = 0; i < inputs * padded; i++) {
             uint32_t bits;
             memcpy(&bits, wide + i, 4);
@@ -62,7 +61,7 @@ static struct matrix weight(int64_t inputs, int64_t outputs, int halves) {
 }
 
 static struct layer make_layer(int is_window, int experts) {
-    struct feed_forward *feeds = calloc((size_t)(experts ? experts : 1), sizeof *feeds);
+    struct feed_forward *feeds = take((size_t)(experts ? experts : 1) * sizeof *feeds);
     for (int i = 0; i < (experts ? experts : 1); i++)
         feeds[i] = (struct feed_forward){weight(HIDDEN, 2 * INNER, i % 2), weight(INNER, HIDDEN, i % 2)};
     struct attention attention = {.qkv = weight(HIDDEN, (HEADS + KV_HEADS) * KEY + KV_HEADS * VALUE, is_window),
@@ -86,10 +85,10 @@ static struct memory make_memory(int is_window) {
                             .unit_keys = KV_HEADS * places * KEY, .group_keys = places * KEY,
                             .unit_values = KV_HEADS * places * VALUE, .group_values = places * VALUE,
                             .cosines = numbers(POSITIONS * ROTARY / 2, 0.5f), .sines = numbers(POSITIONS * ROTARY / 2, 0)};
-    memory.keys = calloc((size_t)(units * memory.unit_keys), sizeof(float));
-    memory.values = calloc((size_t)(units * memory.unit_values), sizeof(float));
+    memory.keys = take((size_t)(units * memory.unit_keys) * sizeof(float));
+    memory.values = take((size_t)(units * memory.unit_values) * sizeof(float));
     if (is_window)
-        memory.positions = calloc((size_t)(units * places), sizeof(int64_t));
+        memory.positions = take((size_t)(units * places) * sizeof(int64_t));
     return memory;
 }
 
@@ -115,7 +114,7 @@ int main(void) {
         int tokens = counts[turn][0] + counts[turn][1];
         struct segment segments[2] = {{0, start[0], counts[turn][0], 0}, {1, start[1], counts[turn][1], 4}};
         float *hidden = numbers(tokens * HIDDEN, 0);
-        uint8_t *chosen = calloc((size_t)tokens, LAYERS * CHOSEN);
+        uint8_t *chosen = take((size_t)tokens * LAYERS * CHOSEN);
         struct step step = {.tokens = tokens, .segment_count = 2, .segments = segments, .tables = tables, .ids = ids,
                             .memories = memories, .hidden = hidden, .chosen = chosen, .most_chosen = CHOSEN,
                             .scratch = numbers(envfarm_scratch_floats(&model, BLOCKS, tokens), 0)};
@@ -130,12 +129,13 @@ int main(void) {
             uint8_t finite;
             struct head head = {1, &row, &to, &likeliest, &total, &finite};
             envfarm_head(&model, &head);
-            printf("%d %d %g", likeliest, finite, (double)total);
-            for (int i = 0; i < VOCABULARY; i++)
-                printf(" %.6f", (double)logits[i]);
-            for (int i = 0; i < LAYERS * CHOSEN; i++)
-                printf(" %d", chosen[last * LAYERS * CHOSEN + i]);
-            printf("\n");
+            const float said[] = {(float)likeliest, finite, total};
+            tell(said, sizeof said);
+            tell(logits, sizeof logits);
+            for (int i = 0; i < LAYERS * CHOSEN; i++) {
+                float expert = chosen[last * LAYERS * CHOSEN + i];
+                tell(&expert, sizeof expert);
+            }
         }
         if (counts[turn][0] < 90)
             continue;
@@ -151,7 +151,8 @@ int main(void) {
                              .given = given,
                              .scratch = numbers(envfarm_chain_floats(&model, BLOCKS, 1, known), 0)};
         envfarm_guess_all(&model, BLOCKS, &guess, tail);
-        printf("%d %d\n", tail[known], tail[known + 1]);
+        const float guesses[] = {(float)tail[known], (float)tail[known + 1]};
+        tell(guesses, sizeof guesses);
     }
     return 0;
 }
