@@ -168,26 +168,27 @@ def guess(forward: StepForward, runs: Sequence[DraftRun], blocks: int) -> tuple[
 @torch.no_grad()
 def test_blocks_guess_as_torch_does_one_by_one_and_in_one_call(small_config: Make, make_model: Make) -> None:
     model = make_model(small_config())
-    results = []
-    for is_kernel in (False, True):
+    found: dict[str, list[Any]] = {"torch": [], "one by one": [], "in one call": []}
+    for way, results in found.items():
         memory = make_memory(model)
-        forward = open_kernels(model, memory) if is_kernel else TorchForward(model, memory)
-        seats = [memory.take_seat() for _ in range(3)]
-        runs = []
-        for place, seat in enumerate(seats):
-            tokens = draw_tokens(30 + place, place, model.config.vocab_size)
-            hidden, _ = go_on(forward, memory, [(seat, tokens)])
-            rows = 9 + place  # of the first block: each further one takes one more
-            known = len(tokens) + 1
-            following = [*tokens, 7][known - rows - 2 :]
-            runs.append(DraftRun(seat, known - 1 - rows, following, hidden[-rows - 2 :]))
-        results.append(guess(forward, runs, 3))
-        if is_kernel:
-            assert forward.guess_all(runs, 3) == results[-1][0]
-    (expected, logits), (guesses, own) = results
-    assert guesses == expected
-    for one, other in zip(logits, own, strict=True):
-        torch.testing.assert_close(other, one, atol=3e-5, rtol=2e-5)
+        forward = TorchForward(model, memory) if way == "torch" else open_kernels(model, memory)
+        seats = [memory.take_seat() for _ in range(40)]  # some guesses are close
+        for new_tokens, rows in ((30, 20), (4, 5)):  # at first all that a window sees, then what is new
+            runs = []
+            for place, seat in enumerate(seats):
+                hidden, _ = go_on(forward, memory, [(seat, draw_tokens(30 + place, place, 97)[:new_tokens])])
+                recent = hidden if new_tokens == 30 else torch.cat((results[place].hidden_T_D, hidden))
+                following = draw_tokens(rows + 2, 100 + place + new_tokens, 97)
+                runs.append(DraftRun(seat, seat.tokens - rows, following, recent[-rows - 2 :]))
+            if way == "in one call" and new_tokens == 4:
+                results += [*runs, (forward.guess_all(runs, 3), [])]
+            else:
+                results += [*runs, guess(forward, runs, 3)]
+    for round_end in (40, 81):
+        (expected, logits), (guesses, own) = found["torch"][round_end], found["one by one"][round_end]
+        assert guesses == found["in one call"][round_end][0] == expected
+        for one, other in zip(logits, own, strict=True):
+            torch.testing.assert_close(other, one, atol=3e-5, rtol=2e-5)
 
 
 @torch.no_grad()
