@@ -31,17 +31,8 @@ def serve_command(  # noqa: PLR0913 -- a command's options
     context: Annotated[int, typer.Option(min=1, help="Most tokens of one request, answer included.")] = 32_768,
     capacity: Annotated[int, typer.Option(min=64, help="Tokens of all requests and kept conversations.")] = 65_536,
     chunk: Annotated[int, typer.Option(min=1, help="Most tokens of prompts in one step.")] = 512,
-    draft: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Tokens guessed ahead by MTP blocks, at most one for each; by default 3 on cuda and 0 on a CPU, where "
-            "arithmetic is what a step costs.",
-        ),
-    ] = None,
-    kernels: Annotated[
-        bool, typer.Option(help="Let our kernels run a float32 model on a CPU that they know; else torch does.")
-    ] = True,
+    draft: Annotated[int | None, typer.Option(min=0, help="Guessed by MTP blocks; absent: 3 on cuda, else 0.")] = None,
+    kernels: Annotated[bool, typer.Option(help="Whether our kernels may run it on a CPU; else torch does.")] = True,
     drain: Annotated[int, typer.Option(min=0, help="Seconds for answers under way when asked to end.")] = 30,
 ) -> None:
     """Serve a checkpoint to OpenAI's clients, on this machine only unless --listen says otherwise.
