@@ -8,7 +8,7 @@ MODEL_STAMP := $(VENV)/.installed-model
 SOURCES := envfarm task_miner verifiers tests bench scripts examples
 FUZZ_SECONDS := 3600
 
-.PHONY: help demo test testagent testdocker testmodel check bench agent docker fuzz format clean
+.PHONY: help demo test testagent testdocker testmodel check bench agent kernels docker fuzz format clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ bench: $(STAMP) ## Run the quick benchmarks; bench/README.md lists all of them.
 
 agent: $(STAMP) ## Build the agent's programs from their source; a test compares them with what is shipped.
 	$(BIN)/python scripts/build_agent.py
+
+kernels: $(STAMP) ## Build the model's kernels from their source; a test compares them with what is shipped.
+	$(BIN)/python scripts/build_kernels.py
 
 docker: $(STAMP) ## Install and start a Docker daemon where there is none, and make the base image; as root.
 	scripts/start_docker.sh

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class ModelBench:
     documents: dict[str, list[list[int]]]
     repeats: int
     clock: Callable[[], float]
+    _engines: dict[tuple[int, int], tuple[MiMo, Engine]] = field(default_factory=dict, init=False)
 
     def decode(self) -> Iterator[str]:
         """Yield tokens/s of 1 and 32 requests beside generate() with its cache."""
@@ -81,7 +82,7 @@ class ModelBench:
             mine, peer, ratio = self._race(ours, theirs)
             count = requests * _ANSWER
             yield (
-                f"decode, {requests:2} requests: {count / mine:,.0f} tokens/s, "
+                f"decode, {requests:2} requests, by {self._engine(0, model).runs_by}: {count / mine:,.0f} tokens/s, "
                 f"transformers {count / peer:,.0f}: {ratio:.2f} x (bar {bar:.0f} x)"
             )
 
@@ -113,8 +114,7 @@ class ModelBench:
                         lambda prompt=prompt, sampling=sampling: self._generate([prompt], sampling, 0),
                     )[2]
                     ratios.append(ratio)
-                    counts = self._generate([prompt], sampling, 3).counts
-                    lengths.append((counts.generated_tokens - 1) / (counts.steps - 1))
+                    lengths.append(self._tokens_in_a_step(prompt, sampling))
                 if ratios:
                     yield (
                         f"MTP on against off, {domain}, {name}: {statistics.median(ratios):.2f} x (bar 2 x), "
@@ -147,11 +147,13 @@ class ModelBench:
 
         def conversation() -> None:
             engine, known = self._engine(0), []
+            engine.forget("one")
+            before = engine.counts.prefilled_tokens, engine.counts.reused_tokens
             for turn in range(turns):
                 known += stream[turn * new : (turn + 1) * new]
                 request = Request(prompt=tuple(known), most_tokens=answer, sampling=GREEDY, conversation="one")
                 known += _run(engine, [request])[0]
-            counted[:] = [engine.counts.prefilled_tokens, engine.counts.reused_tokens]
+            counted[:] = [engine.counts.prefilled_tokens - before[0], engine.counts.reused_tokens - before[1]]
 
         def single() -> None:
             request = Request(prompt=tuple(stream), most_tokens=turns * answer, sampling=GREEDY)
@@ -217,8 +219,23 @@ class ModelBench:
         return model, make_twin(model)
 
     def _engine(self, drafts: int, model: MiMo | None = None) -> Engine:
-        limits = EngineLimits(draft_tokens=drafts, chunk_tokens=512)
-        return Engine(model or self.model, limits, self.vocabulary.token_bytes)
+        """Return an engine; it is made once, as the peer's weights are loaded once, and keeps nothing of a request."""
+        own = model or self.model
+        key = drafts, id(own)
+        if key not in self._engines:
+            limits = EngineLimits(draft_tokens=drafts, chunk_tokens=512)
+            self._engines[key] = (
+                own,
+                Engine(own, limits, self.vocabulary.token_bytes),
+            )  # a model's id is its own so long
+        return self._engines[key][1]
+
+    def _tokens_in_a_step(self, prompt: Sequence[int], sampling: Sampling) -> float:
+        """Return how many tokens a step with guesses gives, the first one, which a prompt gives, left out."""
+        counts = self._engine(3).counts
+        steps, tokens = counts.steps, counts.generated_tokens
+        self._generate([prompt], sampling, 3)
+        return (counts.generated_tokens - tokens - 1) / (counts.steps - steps - 1)
 
     def _generate(
         self,

@@ -12,6 +12,7 @@ from rich.table import Table
 from envfarm.cli.model_serve import SERVE_EXAMPLE, serve_command
 from envfarm.model.bundled_model import find_checkpoint
 from envfarm.model.inspection import Inspection, inspect_checkpoint
+from envfarm.model.kernels.libraries import usable_kinds
 
 _EXIT_MISFIT = 1
 _SHOWN = 10
@@ -64,6 +65,7 @@ def _as_json(found: Inspection) -> dict[str, Any]:
             {**asdict(row), "bytes_per_token": round(row.per_token, 1), "ratio": round(row.ratio, 3)}
             for row in found.key_values
         ],
+        "kernels": [kind.name for kind in usable_kinds()],
         "stored_bytes": dict(found.stored_bytes),
         "has_weights": found.misfits is not None,
         "misfits": None if found.misfits is None else asdict(found.misfits),
@@ -113,6 +115,8 @@ def _config_table(found: Inspection) -> Table:
     table.add_row("parameters", _sized(counts.total))
     table.add_row("active", _sized(counts.active))
     table.add_row(f"MTP, {config.num_nextn_predict_layers} blocks", _sized(counts.mtp))
+    kinds = [kind.name for kind in usable_kinds()]
+    table.add_row("kernels of this machine", kinds[0] if kinds else "none: torch computes")
     return table
 
 

@@ -9,6 +9,7 @@ import typer
 from envfarm.errors import MissingToolError
 from envfarm.model.bundled_model import BUNDLED, find_checkpoint
 
+_GUESSED_ON_CUDA = 3
 SERVE_EXAMPLE = "Example: envfarm model serve --model bundled --listen 127.0.0.1:8000"
 
 
@@ -30,10 +31,8 @@ def serve_command(  # noqa: PLR0913 -- a command's options
     context: Annotated[int, typer.Option(min=1, help="Most tokens of one request, answer included.")] = 32_768,
     capacity: Annotated[int, typer.Option(min=64, help="Tokens of all requests and kept conversations.")] = 65_536,
     chunk: Annotated[int, typer.Option(min=1, help="Most tokens of prompts in one step.")] = 512,
-    draft: Annotated[
-        int,
-        typer.Option(min=0, help="Tokens guessed ahead by MTP blocks, at most one for each."),
-    ] = 3,
+    draft: Annotated[int | None, typer.Option(min=0, help="Guessed by MTP blocks; absent: 3 on cuda, else 0.")] = None,
+    kernels: Annotated[bool, typer.Option(help="Whether our kernels may run it on a CPU; else torch does.")] = True,
     patience: Annotated[
         int, typer.Option(min=1, help="Seconds for a client to send a request, and to take each part of an answer.")
     ] = 60,
@@ -56,7 +55,8 @@ def serve_command(  # noqa: PLR0913 -- a command's options
         capacity_tokens=capacity,
         context_tokens=context,
         chunk_tokens=chunk,
-        draft_tokens=draft,
+        draft_tokens=(_GUESSED_ON_CUDA if device == "cuda" else 0) if draft is None else draft,
+        kernels=kernels,
     )
     settings = ServerSettings(
         model=find_checkpoint(model),

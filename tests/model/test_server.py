@@ -41,7 +41,7 @@ def served(serving: ModuleType, checkpoint: Path) -> "Iterator[Served]":
 
 def generate(checkpoint: Path, tokenizer: Tokenizer, prompt: list[int], most_tokens: int, seed: int) -> list[int]:
     """Generate in this process."""
-    engine = Engine(load_model(checkpoint), EngineLimits(draft_tokens=3), tokenizer.token_bytes)
+    engine = Engine(load_model(checkpoint), EngineLimits(), tokenizer.token_bytes)
     request = Request(
         prompt=tuple(prompt), most_tokens=most_tokens, sampling=Sampling(seed=seed), stop_tokens=tokenizer.end_tokens
     )

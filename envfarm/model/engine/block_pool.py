@@ -49,6 +49,11 @@ class BlockPool:
         return self.capacity_blocks - self.used_blocks
 
     @property
+    def made_blocks(self) -> int:
+        """How many blocks there is memory for, block 0 included; when it changes, `parts` are other tensors."""
+        return self._made
+
+    @property
     def reserved_bytes(self) -> int:
         """Bytes of keys and values, blocks that nobody has included."""
         return sum(part.numel() * part.element_size() for memory in self._memory for part in memory)

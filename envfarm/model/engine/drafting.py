@@ -12,113 +12,132 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from envfarm.model.attention_pass import AttentionPass
-from envfarm.model.config import LayerKind
+from envfarm.model.config import LayerKind, MiMoConfig
 from envfarm.model.engine.generation import Generation
 from envfarm.model.engine.logit_changes import Before, change_logits
-from envfarm.model.engine.row_memory import FlatPass, Part, RingRows, RowMemory, Seat
 from envfarm.model.engine.sampling import luck, pick, token_probabilities
-from envfarm.model.layout import Layout
-from envfarm.model.mimo import MiMo
+from envfarm.model.engine.step_forward import DraftRun, Logits, StepForward
 
 
 class Drafter:
     """The MTP blocks in use.
 
-    Args of the constructor: the model; everybody's memory, with a ring for each block; how many tokens to guess.
+    Args of the constructor: the model's sizes; what runs it; how many tokens to guess.
     """
 
-    def __init__(self, model: MiMo, memory: RowMemory, draft_tokens: int) -> None:
-        self._model = model
-        self._memory = memory
+    def __init__(self, config: MiMoConfig, forward: StepForward, draft_tokens: int) -> None:
+        self._forward = forward
         self._draft_tokens = draft_tokens
-        reach = model.config.attention(LayerKind.WINDOW).reach_tokens or 0
+        reach = config.attention(LayerKind.WINDOW).reach_tokens or 0
         self._kept_rows = reach + 1 + 2 * draft_tokens
 
     def note(self, generation: Generation, hidden_T_D: Tensor) -> None:
         """Keep the hidden states of tokens that went through the main model and are there to stay."""
         if not self._draft_tokens:
             return
-        recent = generation.recent_R_D
-        new = hidden_T_D if recent is None else torch.cat((recent, hidden_T_D))
-        generation.recent_R_D = new[-self._kept_rows :].clone()
+        recent, seat = generation.recent_R_D, generation.seat
+        length = hidden_T_D.shape[0] + (0 if seat is None else seat.tokens)
+        # What blocks have not seen, what they see again, and what a later turn may take back.
+        kept = min(self._kept_rows, length - generation.drafted_length + 3 * self._draft_tokens + 4)
+        missing = kept - hidden_T_D.shape[0]
+        if recent is None or missing <= 0:
+            generation.recent_R_D = hidden_T_D[-kept:].clone()
+        else:
+            generation.recent_R_D = torch.cat((recent[-missing:], hidden_T_D))
 
     def draft(self, generations: Sequence[Generation]) -> None:
         """Guess the next tokens of requests that generate, all of whose tokens but the last went through the model."""
         going = [one for one in generations if self._wanted(one)]
         if not going:
             return
+        quick = {place: run for place, one in enumerate(going) if (run := self._whole_run(one)) is not None}
+        slow = [one for place, one in enumerate(going) if place not in quick]
+        if quick:
+            found = self._forward.guess_all(list(quick.values()), self._draft_tokens)
+            for place, tokens in zip(quick, found, strict=True):
+                self._set(going[place], tokens, [])
+        if slow:
+            self._draft_by_block(slow)
+
+    def _draft_by_block(self, going: Sequence[Generation]) -> None:
         guessed: list[list[int]] = [[] for _ in going]
         drawn_from: list[list[Tensor]] = [[] for _ in going]
         for block in range(self._draft_tokens):
-            logits_B_V = self._run(block, going, guessed)
-            samplings = [one.request.sampling for one in going]
-            before = [
-                Before(sampling, [*one.tokens, *guess] if sampling.penalises else (), one.generated_tokens + block)
-                for one, guess, sampling in zip(going, guessed, samplings, strict=True)
-            ]
-            probabilities_B_V = token_probabilities(change_logits(logits_B_V, before), samplings)
-            lucks = [luck(one.request.sampling.seed, one.generated_tokens + block, "draft") for one in going]
-            tokens = pick(probabilities_B_V, torch.tensor(lucks, dtype=torch.float64, device=logits_B_V.device))
-            for place, token in enumerate(tokens.tolist()):
-                guessed[place].append(token)
-                drawn_from[place].append(probabilities_B_V[place])
+            logits = self._run(block, going, guessed)
+            tokens = self._pick(block, going, guessed, logits, drawn_from)
+            for own, token in zip(guessed, tokens, strict=True):
+                own.append(token)
         for one, tokens_of_one, probabilities in zip(going, guessed, drawn_from, strict=True):
-            count = self._wanted(one)
-            one.drafts = tokens_of_one[:count]
-            is_drawn = one.request.sampling.temperature > 0
-            one.draft_probabilities = torch.stack(probabilities[:count]) if is_drawn else None
-            one.drafted_length = len(one.tokens)
+            self._set(one, tokens_of_one, probabilities)
+
+    def _set(self, generation: Generation, tokens: Sequence[int], probabilities: Sequence[Tensor]) -> None:
+        count = self._wanted(generation)
+        generation.drafts = list(tokens[:count])
+        generation.draft_probabilities = torch.stack(list(probabilities[:count])) if probabilities else None
+        generation.drafted_length = len(generation.tokens)
+
+    def _whole_run(self, generation: Generation) -> DraftRun | None:
+        """Return the rows of all blocks if they can run without a stop: tokens are not drawn, and rows are there."""
+        seat, recent_R_D = generation.seat, generation.recent_R_D
+        is_drawn = not generation.request.sampling.takes_likeliest
+        if is_drawn or seat is None or recent_R_D is None or not self._forward.can_guess_all:
+            return None
+        known, earlier = len(generation.tokens), self._draft_tokens - 1
+        rows = known - generation.drafted_length
+        if rows + earlier > min(recent_R_D.shape[0], known - 1):
+            return None
+        tokens = generation.tokens[known - rows - earlier :]
+        return DraftRun(seat, known - 1 - rows, tokens, recent_R_D[-rows - earlier :])
+
+    @staticmethod
+    def _pick(
+        block: int,
+        going: Sequence[Generation],
+        guessed: Sequence[Sequence[int]],
+        logits: Logits,
+        drawn_from: Sequence[list[Tensor]],
+    ) -> list[int]:
+        """Return each request's next guess; append what it was drawn from where it was drawn."""
+        tokens = list(logits.likeliest)
+        places = [place for place, one in enumerate(going) if not one.request.sampling.takes_likeliest]
+        if not places:
+            return tokens
+        requests = [going[place] for place in places]
+        samplings = [one.request.sampling for one in requests]
+        before = [
+            Before(sampling, [*one.tokens, *guessed[place]] if sampling.penalises else (), one.generated_tokens + block)
+            for place, one, sampling in zip(places, requests, samplings, strict=True)
+        ]
+        probabilities_B_V = token_probabilities(change_logits(logits.logits_R_V[places], before), samplings)
+        lucks = [luck(one.request.sampling.seed, one.generated_tokens + block, "draft") for one in requests]
+        picked = pick(probabilities_B_V, torch.tensor(lucks, dtype=torch.float64, device=probabilities_B_V.device))
+        for row, (place, token) in enumerate(zip(places, picked.tolist(), strict=True)):
+            tokens[place] = token
+            if samplings[row].temperature > 0:
+                drawn_from[place].append(probabilities_B_V[row])
+        return tokens
 
     def _wanted(self, generation: Generation) -> int:
         """Return how many guesses a request can use: a token more than them comes of each step."""
-        if not generation.is_free or generation.recent_R_D is None:
+        if not generation.is_free or generation.seat is None or generation.recent_R_D is None:
             return 0
         return min(self._draft_tokens, generation.request.most_tokens - generation.generated_tokens - 1)
 
-    def _run(self, block: int, going: Sequence[Generation], guessed: Sequence[Sequence[int]]) -> Tensor:
-        """Run one block over the newest rows of each request; return the logits of its guesses, [B, V]."""
-        groups: dict[int, list[int]] = {}
-        for place, generation in enumerate(going):
-            groups.setdefault(self._rows(generation, block), []).append(place)
-        parts: list[Part] = []
-        passes: list[AttentionPass] = []
-        tokens: list[int] = []
-        hidden: list[Tensor] = []
-        ends: list[tuple[int, int]] = []
-        for rows, places in groups.items():
-            members = [going[place] for place in places]
-            seats = [one.seat for one in members if one.seat is not None]
-            parts.append(Part(seats, rows))
-            passes.append(self._pass(block, rows, members, seats))
-            for place, one in zip(places, members, strict=True):
-                known = [*one.tokens, *guessed[place]]
-                tokens += known[len(one.tokens) - rows + block : len(one.tokens) + block]
-                hidden.append(one.recent_R_D[-rows:] if one.recent_R_D is not None else torch.empty(0))
-                ends.append((place, len(tokens) - 1))
-        backbone = self._model.model
-        hidden_1_N_D = torch.cat(hidden)[None]
-        next_1_N = torch.tensor([tokens], dtype=torch.int64, device=hidden_1_N_D.device)
-        further_1_N_D = backbone.mtp.layers[block](
-            backbone.embed_tokens(next_1_N), hidden_1_N_D, FlatPass(parts, passes)
-        )
-        last = torch.tensor([end for _, end in sorted(ends)], device=hidden_1_N_D.device)
-        logits: Tensor = self._model.lm_head(further_1_N_D[0, last])
-        return logits.float()
+    def _run(self, block: int, going: Sequence[Generation], guessed: Sequence[Sequence[int]]) -> Logits:
+        """Run one block over the newest rows of each request; return what its guesses come from."""
+        runs = []
+        for one, guesses in zip(going, guessed, strict=True):
+            if one.seat is not None and one.recent_R_D is not None:  # as `_wanted` has seen to
+                rows, known = self._rows(one, block), len(one.tokens)
+                following = [*one.tokens[known - rows :], *guesses][block:]
+                runs.append(DraftRun(one.seat, known - 1 - rows, following, one.recent_R_D[-rows:]))
+        return self._forward.guess(block, runs)
 
     def _rows(self, generation: Generation, block: int) -> int:
         """Return how many rows to compute: what is new or was a guess; as many for all, where that costs little."""
         known = len(generation.tokens)
         needed = known - generation.drafted_length + block
         kept = 0 if generation.recent_R_D is None else generation.recent_R_D.shape[0]
-        return min(max(needed, self._draft_tokens + 1 + block), kept, known - 1)
-
-    def _pass(self, block: int, rows: int, members: Sequence[Generation], seats: Sequence[Seat]) -> AttentionPass:
-        starts = [len(one.tokens) - 1 - rows for one in members]
-        ring = self._memory.mtp[block]
-        if rows > 1 + ring.draft_slots:  # the ring shows its old rows beside new ones: they must not be there twice
-            for seat, start in zip(seats, starts, strict=True):
-                ring.forget_row_from(seat.row, start)
-        device = self._model.lm_head.weight.device
-        layout = Layout.following(torch.tensor(starts, device=device), rows)
-        return AttentionPass(self._model.config, LayerKind.WINDOW, layout, RingRows(ring, seats, device))
+        if self._forward.evens_rows:
+            needed = max(needed, self._draft_tokens + 1 + block)
+        return min(needed, kept, known - 1)

@@ -7,21 +7,22 @@ memory at once. A step that raises leaves the engine unusable: only a defect, or
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from envfarm.errors import RequestRefusedError
 from envfarm.model.engine.answer_tokens import Choice, tell_tokens
 from envfarm.model.engine.drafting import Drafter
 from envfarm.model.engine.generation import Generation
+from envfarm.model.engine.kernel_forward import choose_forward
 from envfarm.model.engine.limits import EngineCounts, EngineLimits
 from envfarm.model.engine.request import Finish, GeneratedToken, Progress, Request
 from envfarm.model.engine.request_check import complaints_about
 from envfarm.model.engine.row_memory import RowMemory
 from envfarm.model.engine.sampling import draw_tokens
 from envfarm.model.engine.seating import Seating
+from envfarm.model.engine.step_forward import Logits, StepResult
 from envfarm.model.engine.step_plan import Turn, plan_step
-from envfarm.model.engine.verification import verify_drafts
-from envfarm.model.mimo import ForwardResult, MiMo
+from envfarm.model.engine.verification import verify_drafts, verify_likeliest
+from envfarm.model.mimo import MiMo
 
 
 class Engine:
@@ -33,18 +34,18 @@ class Engine:
         context_tokens: Most tokens of one request, answer included.
         vocab_size: How many tokens the model tells apart.
         memory: Keys and values of everybody.
+        runs_by: What computes: the name of the kernels, or `torch`.
     """
 
     def __init__(self, model: MiMo, limits: EngineLimits, token_bytes: Callable[[int], bytes]) -> None:
-        """Take a model in inference mode, and what each token stands for in UTF-8."""
+        """Take a model in inference mode, with the weights it has now, and what each token stands for in UTF-8."""
         config, weight = model.config, model.lm_head.weight
         self.limits = limits
         self.counts = EngineCounts()
         self.context_tokens = min(limits.context_tokens, config.max_position_embeddings, limits.capacity_tokens)
         self.vocab_size = config.vocab_size
-        self._model = model
+        self._config = config
         self._token_bytes = token_bytes
-        self._device = weight.device
         draft_tokens = min(limits.draft_tokens, config.num_nextn_predict_layers)
         self.memory = RowMemory(
             config,
@@ -55,7 +56,8 @@ class Engine:
             dtype=weight.dtype,
             device=weight.device,
         )
-        self._drafter = Drafter(model, self.memory, draft_tokens)
+        self._forward, self.runs_by = choose_forward(model, self.memory, kernels=limits.kernels)
+        self._drafter = Drafter(config, self._forward, draft_tokens)
         self._seating = Seating(self.memory, limits, self.counts)
         self._by_id: dict[int, Generation] = {}
         self._next_id = 0
@@ -82,7 +84,7 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raise RequestRefusedError if a request asks for something that this engine cannot do. From any thread."""
-        for complaint in complaints_about(request, self._model.config, self.context_tokens):
+        for complaint in complaints_about(request, self._config, self.context_tokens):
             raise RequestRefusedError(complaint)
 
     def submit(self, request: Request) -> int:
@@ -116,48 +118,44 @@ class Engine:
         if not turns:
             return []
         tokens = [token for turn in turns for token in turn.tokens]
-        tokens_1_N = torch.tensor([tokens], dtype=torch.int64, device=self._device)
-        result = self._model.model(tokens_1_N, self.memory.passes(parts))
+        routing_wanted = any(turn.generation.request.routing_wanted for turn in turns)
+        result = self._forward.run(parts, tokens, routing_wanted=routing_wanted)
         self.counts.steps += 1
-        wants_routing = any(turn.generation.request.routing_wanted for turn in turns)
-        chosen_N_L_K = self._chosen(result) if wants_routing else None
         ready = []
         for turn in turns:
             if len(turn.tokens) == turn.generation.waiting_tokens + turn.drafts:
                 ready.append(turn)
             if not turn.drafts:
-                self._settle(turn, len(turn.tokens), result, chosen_N_L_K)
-        return self._answer(ready, result, chosen_N_L_K) if ready else []
+                self._settle(turn, len(turn.tokens), result)
+        return self._answer(ready, result) if ready else []
 
-    def _settle(self, turn: Turn, count: int, result: ForwardResult, chosen_N_L_K: Tensor | None) -> None:
+    def _settle(self, turn: Turn, count: int, result: StepResult) -> None:
         """Note that the first tokens of a turn are there to stay."""
         generation, seat = turn.generation, turn.generation.seat
         if seat is None:
             return
         stop = turn.start + count
-        if chosen_N_L_K is not None and generation.request.routing_wanted:
-            generation.routing.add(seat.tokens, chosen_N_L_K[turn.start : stop])
+        if result.chosen_N_L_K is not None and generation.request.routing_wanted:
+            generation.routing.add(seat.tokens, result.chosen_N_L_K[turn.start : stop])
         if not turn.drafts and (count > 1 or not generation.generated_tokens):
             generation.prefilled_tokens += count
             self.counts.prefilled_tokens += count
-        self._drafter.note(generation, result.hidden_B_T_D[0, turn.start : stop])
+        self._drafter.note(generation, result.hidden_N_D[turn.start : stop])
         seat.tokens += count
 
-    def _answer(self, ready: Sequence[Turn], result: ForwardResult, chosen_N_L_K: Tensor | None) -> list[Progress]:
+    def _answer(self, ready: Sequence[Turn], result: StepResult) -> list[Progress]:
         """Draw the next tokens of each request, forget guesses that were wrong, and guess anew."""
         rows = [row for turn in ready for row in range(turn.stop - 1 - turn.drafts, turn.stop)]
-        hidden_N_D = result.hidden_B_T_D[0, torch.tensor(rows, device=self._device)]
-        logits_N_V: Tensor = self._model.lm_head(hidden_N_D).float()
-        finite: list[bool] = logits_N_V.isfinite().all(-1).tolist()
-        choices = self._choose(ready, logits_N_V)
-        told = iter(tell_tokens(logits_N_V, [choice for own in choices for choice in own]))
+        logits = self._forward.logits(result.hidden_N_D, rows)
+        choices = self._choose(ready, logits)
+        told = iter(_tell(logits, [choice for own in choices for choice in own]))
         news, row = [], 0
         for turn, own in zip(ready, choices, strict=True):
             tokens = [next(told) for _ in own]
-            is_finite = all(finite[row : row + 1 + turn.drafts])
+            is_finite = all(logits.finite[row : row + 1 + turn.drafts])
             row += 1 + turn.drafts
             if is_finite and tokens:
-                news.append(self._extend(turn, tokens, result, chosen_N_L_K))
+                news.append(self._extend(turn, tokens, result))
             else:
                 news.append(turn.generation.ended(Finish.DEAD_END if is_finite else Finish.NOT_FINITE))
         guessed = [turn.generation.seat for turn in ready if turn.drafts and turn.generation.seat is not None]
@@ -172,48 +170,49 @@ class Engine:
         self._drafter.draft(going)
         return news
 
-    def _choose(self, ready: Sequence[Turn], logits_N_V: Tensor) -> list[list[Choice]]:
+    def _choose(self, ready: Sequence[Turn], logits: Logits) -> list[list[Choice]]:
         """Return each request's next tokens: one, or none where nothing may follow, or guesses and one more."""
         choices: list[list[Choice]] = [[] for _ in ready]
-        row, plain = 0, []
+        row, drawn = 0, []
         for place, turn in enumerate(ready):
+            generation = turn.generation
+            sampling = generation.request.sampling
             if turn.drafts:
-                choices[place] = self._verify(turn, logits_N_V, row)
+                choices[place] = self._verify(turn, logits, row)
+            elif generation.is_free and sampling.takes_likeliest:
+                top_logprobs = generation.request.top_logprobs
+                choices[place] = [Choice(logits.likeliest[row], row, was_forced=False, top_logprobs=top_logprobs)]
             else:
-                generation = turn.generation
-                draw = generation.draw(generation.allowed())
-                plain.append((place, row, draw))
+                drawn.append((place, row, generation.draw(generation.allowed())))
             row += 1 + turn.drafts
-        if not plain:
+        if not drawn:
             return choices
-        rows = torch.tensor([row for _, row, _ in plain], device=self._device)
-        tokens = draw_tokens(logits_N_V[rows], [draw for _, _, draw in plain])
-        for (place, row, draw), token in zip(plain, tokens, strict=True):
+        rows = torch.tensor([row for _, row, _ in drawn], device=logits.logits_R_V.device)
+        tokens = draw_tokens(logits.logits_R_V[rows], [draw for _, _, draw in drawn])
+        for (place, row, draw), token in zip(drawn, tokens, strict=True):
             if draw.allowed != ():
                 choices[place] = [Choice(token, row, draw.is_forced, ready[place].generation.request.top_logprobs)]
         return choices
 
     @staticmethod
-    def _verify(turn: Turn, logits_N_V: Tensor, row: int) -> list[Choice]:
-        generation = turn.generation
-        tokens = verify_drafts(
-            logits_N_V[row : row + 1 + turn.drafts],
-            generation.drafts,
-            generation.draft_probabilities,
-            generation.draw(),
-        )
+    def _verify(turn: Turn, logits: Logits, row: int) -> list[Choice]:
+        generation, stop = turn.generation, row + 1 + turn.drafts
+        if generation.request.sampling.takes_likeliest:
+            tokens = verify_likeliest(logits.likeliest[row:stop], generation.drafts)
+        else:
+            tokens = verify_drafts(
+                logits.logits_R_V[row:stop], generation.drafts, generation.draft_probabilities, generation.draw()
+            )
         top_logprobs = generation.request.top_logprobs
         return [
             Choice(token, row + step, was_forced=False, top_logprobs=top_logprobs) for step, token in enumerate(tokens)
         ]
 
-    def _extend(
-        self, turn: Turn, tokens: Sequence[GeneratedToken], result: ForwardResult, chosen_N_L_K: Tensor | None
-    ) -> Progress:
+    def _extend(self, turn: Turn, tokens: Sequence[GeneratedToken], result: StepResult) -> Progress:
         generation = turn.generation
         generation.drafts, generation.draft_probabilities = [], None
         if turn.drafts:
-            self._settle(turn, len(tokens), result, chosen_N_L_K)
+            self._settle(turn, len(tokens), result)
         progress = generation.add(tokens, [self._token_bytes(token.token) for token in tokens])
         count = len(progress.tokens)
         self.counts.generated_tokens += count
@@ -229,12 +228,15 @@ class Engine:
         self.counts.finished += 1
         return progress
 
-    def _chosen(self, result: ForwardResult) -> Tensor:
-        """Return the experts of every token, uint8 [N, layers, k]; layers without experts have zeros."""
-        config = self._model.config
-        tokens = result.hidden_B_T_D.shape[1]
-        chosen = torch.zeros(tokens, config.num_hidden_layers, config.num_experts_per_tok, dtype=torch.uint8)
-        layers = [layer for layer in range(config.num_hidden_layers) if config.has_experts(layer)]
-        for layer, routing in zip(layers, result.routings, strict=True):
-            chosen[:, layer] = routing.chosen_N_K.to("cpu", torch.uint8)
-        return chosen
+
+def _tell(logits: Logits, choices: Sequence[Choice]) -> list[GeneratedToken]:
+    """Return the tokens with what the model thought of them; how one is told depends on itself only."""
+    known = {
+        place: GeneratedToken(token=choice.token, logprob=logits.highest_logprobs[choice.row])
+        for place, choice in enumerate(choices)
+        if not (choice.top_logprobs or choice.was_forced) and choice.token == logits.likeliest[choice.row]
+    }
+    if len(known) == len(choices):
+        return list(known.values())
+    others = iter(tell_tokens(logits.logits_R_V, [one for place, one in enumerate(choices) if place not in known]))
+    return [known[place] if place in known else next(others) for place in range(len(choices))]

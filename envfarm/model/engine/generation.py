@@ -27,6 +27,8 @@ class Generation:
         self.request_id = request_id
         self.request = request
         self.tokens = list(request.prompt)
+        self._prompt_tokens = len(request.prompt)
+        self._is_plain = not request.forced and request.constraint is None
         self.seat: Seat | None = None
         self.drafts: list[int] = []
         self.draft_probabilities: Tensor | None = None
@@ -40,7 +42,7 @@ class Generation:
     @property
     def generated_tokens(self) -> int:
         """How many tokens the answer has."""
-        return len(self.tokens) - len(self.request.prompt)
+        return len(self.tokens) - self._prompt_tokens
 
     @property
     def waiting_tokens(self) -> int:
@@ -56,7 +58,7 @@ class Generation:
     @property
     def is_free(self) -> bool:
         """Whether nothing but the model decides about the next tokens."""
-        return self.forced_token is None and self.request.constraint is None
+        return self._is_plain or (self.forced_token is None and self.request.constraint is None)
 
     def draw(self, allowed: tuple[int, ...] | AllBut | None = None) -> Draw:
         """Return how the next token is drawn."""

@@ -15,6 +15,7 @@ class EngineLimits:
         context_tokens: Most tokens of one request, answer included; at most what the model was made for.
         chunk_tokens: Most tokens of prompts in one step: a long prompt does not make the others wait.
         draft_tokens: How many tokens MTP blocks guess ahead; 0 for none.
+        kernels: Whether our kernels may run a model that they can run; else torch does.
     """
 
     running: int = 32
@@ -23,6 +24,7 @@ class EngineLimits:
     context_tokens: int = 32_768
     chunk_tokens: int = 512
     draft_tokens: int = 0
+    kernels: bool = True
 
 
 @dataclass

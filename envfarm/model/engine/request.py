@@ -66,6 +66,11 @@ class Sampling:
         """Whether tokens are drawn from other logits than the model's."""
         return self.penalises or bool(self.logit_bias)
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether every token is the likeliest of the model's own logits."""
+        return not self.temperature and not self.changes_logits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

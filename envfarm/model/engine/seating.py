@@ -49,6 +49,8 @@ class Seating:
         """Return whether a running request has room for so many tokens; it may have lost its seat instead."""
         if generation.seat is None:
             return False
+        if not self._memory.blocks_missing(generation.seat, tokens):
+            return True
         while self._memory.blocks_missing(generation.seat, tokens) > self._memory.pool.free_blocks:
             if self._drop_oldest_kept():
                 continue

@@ -32,7 +32,7 @@ def verify_drafts(
         logits_T_V, [Before(sampling, tokens, place + step) for step, tokens in enumerate(known)]
     )
     if draft_probabilities is None:
-        return _verify_likeliest(logits_T_V.argmax(-1).tolist(), drafts)
+        return verify_likeliest(logits_T_V.argmax(-1).tolist(), drafts)
     wanted_T_V = token_probabilities(logits_T_V, [sampling] * logits_T_V.shape[0])
     for step, draft in enumerate(drafts):
         wanted_V, drawn_V = wanted_T_V[step], draft_probabilities[step]
@@ -41,7 +41,8 @@ def verify_drafts(
     return [*drafts, _pick(wanted_T_V[-1], luck(sampling.seed, place + len(drafts)))]
 
 
-def _verify_likeliest(wanted: Sequence[int], drafts: Sequence[int]) -> list[int]:
+def verify_likeliest(wanted: Sequence[int], drafts: Sequence[int]) -> list[int]:
+    """Return the tokens that follow greedily: `wanted` is the main model's likeliest token after each guess."""
     right = next((step for step, draft in enumerate(drafts) if wanted[step] != draft), len(drafts))
     return list(wanted[: right + 1])
 
