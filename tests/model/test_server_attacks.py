@@ -162,11 +162,17 @@ def test_cancelled_clients_leave_nothing_and_harm_nobody(served: "Served") -> No
     options: dict[str, Any] = {"model": "tiny", "prompt": "stay", "max_tokens": 300, "seed": 4, "temperature": 1}
     kept = {"return_token_ids": True, "ignore_eos": True}
     alone = served.client.completions.create(**options, extra_body=kept).choices[0]
-    found: list[Any] = []
-    staying = threading.Thread(
-        target=lambda: found.append(served.client.completions.create(**options, extra_body=kept).choices[0])
-    )
+    found: list[str] = []
+    is_served = threading.Event()
+
+    def stay() -> None:
+        for part in served.client.completions.create(**options, stream=True, extra_body=kept):
+            found.extend(choice.text for choice in part.choices)
+            is_served.set()
+
+    staying = threading.Thread(target=stay)
     staying.start()
+    assert is_served.wait(20)
 
     def leave(number: int) -> None:
         body = {"prompt": "x" * (1 + number * 40), "max_tokens": 800, "ignore_eos": True}
@@ -177,7 +183,7 @@ def test_cancelled_clients_leave_nothing_and_harm_nobody(served: "Served") -> No
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(leave, range(40)))
     staying.join()
-    assert found == [alone]
+    assert "".join(found) == alone.text
     served.wait_for("open_requests", 0)
     served.wait_for("running_requests", 0)
     assert served.metric("used_blocks") == 0
