@@ -28,7 +28,7 @@ testdocker: docker ## Run the tests on a real Docker daemon, which is installed 
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile $(wildcard tests/*/test_docker_*.py)
 
 testmodel: $(MODEL_STAMP) ## Run the model's tests; installs torch, 5 GB with its libraries.
-	$(BIN)/python -m pytest -q tests/model
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile tests/model
 
 check: $(MODEL_STAMP) ## Format, lint, contracts, types; build the wheel and try it in a clean environment.
 	$(BIN)/ruff format --check $(SOURCES)
