@@ -10,7 +10,7 @@ from envfarm.errors import SandboxStartError
 from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.contract import LeaseRequest, Limits
 from envfarm.sandbox.local import host_facts
-from envfarm.sandbox.local.cgroups import find_control_groups
+from envfarm.sandbox.local.cgroups import find_control_groups, make_control_groups
 from envfarm.sandbox.local.leftovers import GROUP_PREFIX
 from envfarm.sandbox.local.provider import LocalProvider, open_local_provider
 from envfarm.sandbox.owner_mark import owner_mark
@@ -120,6 +120,28 @@ def test_a_folder_that_cannot_be_shown_is_an_error_of_the_start(tmp_path: Path) 
                         pytest.fail("a lease was given")
             async with provider.lease(replace(REQUEST, folders=(code,))) as box:
                 assert (await box.exec(["true"], timeout_seconds=30)).exit_code == 0
+
+    anyio.run(run)
+
+
+def memory_is_bounded_by_groups() -> bool:
+    groups = make_control_groups(f"{GROUP_PREFIX}{owner_mark()}tried")
+    groups.remove()
+    return groups.memory is not None
+
+
+@pytest.mark.skipif(not memory_is_bounded_by_groups(), reason="this user may make no control groups: run as root")
+def test_a_bound_that_the_kernel_refuses_is_an_error_of_the_start_and_never_no_bound() -> None:
+    tiny = replace(REQUEST, limits=Limits(memory_bytes=4_096))
+
+    async def run() -> None:
+        async with open_local_provider({}) as provider:
+            with pytest.raises(SandboxStartError):
+                async with provider.lease(tiny):
+                    pytest.fail("a lease was given")
+            async with provider.lease(REQUEST) as box:
+                assert (await box.exec(["true"], timeout_seconds=30)).exit_code == 0
+        assert not find_control_groups(f"{GROUP_PREFIX}{owner_mark()}")
 
     anyio.run(run)
 

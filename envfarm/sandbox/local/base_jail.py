@@ -48,13 +48,17 @@ class BaseJail:
         """Bound it, and show it the folders of a lease.
 
         Raises:
-            SandboxStartError: A folder cannot be shown.
+            SandboxStartError: It cannot be bounded, or a folder cannot be shown.
         """
-        self.groups.bound(
-            memory_bytes=limits.memory_bytes,
-            process_count=limits.process_count + OWN_PROCESSES,
-            cpu_cores=limits.cpu_cores,
-        )
+        try:
+            self.groups.bound(
+                memory_bytes=limits.memory_bytes,
+                process_count=limits.process_count + OWN_PROCESSES,
+                cpu_cores=limits.cpu_cores,
+            )
+        except OSError as error:
+            message = f"a local sandbox could not be bounded to its limits: {error}"
+            raise SandboxStartError(message, retryable=False) from error
         await self.channel.ask(
             {
                 "disk_bytes": limits.disk_bytes,

@@ -44,13 +44,19 @@ class ControlGroups:
         return [str(folder / ("tasks" if single else "cgroup.procs")) for folder in self.folders]
 
     def bound(self, *, memory_bytes: int, process_count: int, cpu_cores: float | None = None) -> None:
-        """Bound what all processes of the groups use together; processors only where that is asked for."""
+        """Bound what all processes of the groups use together; processors only where that is asked for.
+
+        Raises:
+            OSError: The kernel refuses a bound, such as one below what is used already.
+        """
         quota = None if cpu_cores is None else max(math.ceil(cpu_cores * _PERIOD_US), _LEAST_QUOTA_US)
         if _is_unified():
-            _write(self.memory, {"memory.max": memory_bytes, "memory.swap.max": 0})
+            _write(self.memory, {"memory.max": memory_bytes})
+            _try_to_write(self.memory, {"memory.swap.max": 0})
             _write(self.cpu, {} if quota is None else {"cpu.max": f"{quota} {_PERIOD_US}"})
         else:
-            _write(self.memory, {"memory.limit_in_bytes": memory_bytes, "memory.memsw.limit_in_bytes": memory_bytes})
+            _write(self.memory, {"memory.limit_in_bytes": memory_bytes})
+            _try_to_write(self.memory, {"memory.memsw.limit_in_bytes": memory_bytes})
             _write(self.cpu, {} if quota is None else {"cpu.cfs_period_us": _PERIOD_US, "cpu.cfs_quota_us": quota})
         _write(self.pids, {"pids.max": process_count})
 
@@ -146,8 +152,11 @@ def _make(folder: Path) -> Path | None:
 
 
 def _write(folder: Path | None, bounds: Mapping[str, int | str]) -> None:
-    if folder is None:
-        return
-    for file, value in bounds.items():
-        with contextlib.suppress(OSError):  # memsw and swap are missing where the kernel counts no swap
+    if folder is not None:
+        for file, value in bounds.items():
             (folder / file).write_text(str(value))
+
+
+def _try_to_write(folder: Path | None, bounds: Mapping[str, int | str]) -> None:
+    with contextlib.suppress(OSError):  # the file is missing where the kernel counts no swap
+        _write(folder, bounds)
