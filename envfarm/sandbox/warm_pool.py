@@ -159,7 +159,7 @@ class WarmPool(Generic[AnyOrder, AnyBox]):
                     held.box = box
                     held.made.set()
                     await held.done.wait()
-        except (BoundaryError, UserError) as error:
+        except (BoundaryError, UserError, OSError) as error:
             held.error = error
         finally:
             held.made.set()

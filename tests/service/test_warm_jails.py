@@ -107,7 +107,8 @@ def test_folders_are_the_same_whether_they_are_shown_at_first_or_later(
 
 def test_a_folder_that_cannot_be_shown_is_an_error_of_the_start(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "link").symlink_to("/etc")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "code" / "link").symlink_to(tmp_path / "outside")
     code = Folder(source=str(tmp_path / "code"), target="/workspace", access=FolderAccess.COPY_ON_WRITE)
     through = Folder(source=str(tmp_path), target="/workspace/link/inner")
     missing = Folder(source=str(tmp_path / "missing"), target="/opt/missing")
@@ -122,6 +123,7 @@ def test_a_folder_that_cannot_be_shown_is_an_error_of_the_start(tmp_path: Path) 
                 assert (await box.exec(["true"], timeout_seconds=30)).exit_code == 0
 
     anyio.run(run)
+    assert list((tmp_path / "outside").iterdir()) == [], "something was made on this machine through a link"
 
 
 def memory_is_bounded_by_groups() -> bool:

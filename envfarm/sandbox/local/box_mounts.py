@@ -88,19 +88,27 @@ class BoxMounts:
     def _make_place(self, target, *, is_folder):
         """Return where `target` lies here; makes it, and what it lies in. Nothing leads out of the root."""
         place = f"{self.box}/root"
-        *above, last = [word for word in target.split("/") if word]
-        for name in above:
-            place = f"{place}/{name}"
+        names = [word for word in target.split("/") if word]
+        if not names or ".." in names:
+            message = f"nothing can be shown at {target}"
+            raise OSError(message)
+        for name in names[:-1]:
+            place = refuse_link(f"{place}/{name}", target)
             make_folder(place)
-        place = f"{place}/{last}"
+        place = refuse_link(f"{place}/{names[-1]}", target)
         if is_folder:
             make_folder(place)
         elif not os.path.lexists(place):
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        if os.path.realpath(place) != f"{os.path.realpath(self.box)}/root{place[len(self.box) + 5 :]}":
-            message = f"nothing can be shown at {target}: a symbolic link lies on the way"
-            raise OSError(message)
         return place
+
+
+def refuse_link(place, target):
+    """Return a place that is no symbolic link: one would lead out of the root before anything is made or mounted."""
+    if os.path.islink(place):
+        message = f"nothing can be shown at {target}: a symbolic link lies on the way"
+        raise OSError(message)
+    return place
 
 
 def overlay(lower, upper, work, merged):
