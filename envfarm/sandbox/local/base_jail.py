@@ -89,10 +89,10 @@ class BaseJailMaker:
         """
         require_folders(folder.source for folder in wish.folders)
         self._made += 1
-        groups = make_control_groups(f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._made}")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         wire, agents_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         widen(agents_end)
+        groups = make_control_groups(f"{GROUP_PREFIX}{owner_mark()}{id(self):x}-{self._made}")
         ours.setblocking(False)  # noqa: FBT003 -- the parameter is positional only
         with ours, wire:
             try:
