@@ -25,7 +25,12 @@ GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\nodd:x:none:ann\nhuge:x:99
 
 def plan(request: LeaseRequest = REQUEST, *, driver: int = 1234, bounds: bool = False) -> ContainerPlan:
     return plan_container(
-        request, image="base:1", driver_uid=driver, agent_program="/host/agent", can_bound_layers=bounds
+        request,
+        image="base:1",
+        driver_uid=driver,
+        agent_program="/host/agent",
+        can_bound_layers=bounds,
+        hosts_file="/host/hosts",
     )
 
 
@@ -47,8 +52,18 @@ def test_an_ordinary_box_has_no_rights_and_no_network() -> None:
 
 @pytest.mark.parametrize("network", [Network.NONE, Network.ALLOWLIST, Network.PUBLIC])
 def test_only_the_public_network_is_a_network(network: Network) -> None:
-    expected = "bridge" if network is Network.PUBLIC else "none"
-    assert host(replace(REQUEST, network=network))["NetworkMode"] == expected
+    is_public = network is Network.PUBLIC
+    made = plan(replace(REQUEST, network=network)).body
+    assert made["HostConfig"]["NetworkMode"] == ("bridge" if is_public else "none")
+    assert made["NetworkDisabled"] is not is_public
+    names = [mount["Source"] for mount in made["HostConfig"]["Mounts"] if mount["Target"] == "/etc/hosts"]
+    assert names == ([] if is_public else ["/host/hosts"])
+
+
+def test_a_foreign_box_with_its_root_has_the_engine_s_own_loopback_and_names() -> None:
+    made = plan(replace(FOREIGN, privileges=Privileges.ROOT)).body
+    assert not made["NetworkDisabled"]
+    assert not [mount for mount in made["HostConfig"]["Mounts"] if mount["Target"] == "/etc/hosts"]
 
 
 @pytest.mark.parametrize(

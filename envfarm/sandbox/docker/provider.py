@@ -13,7 +13,7 @@ import anyio.to_thread
 from envfarm.errors import BoundaryError, MissingToolError, SandboxStartError
 from envfarm.sandbox.agent.programs import agent_program
 from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies
-from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.box_variables import HOSTS, base_variables
 from envfarm.sandbox.client.sandbox import AgentSandbox
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.docker.base_image import find_base
@@ -85,6 +85,9 @@ class DockerProvider:
         self.engine = engine
         self._calls = EngineCalls(engine)
         self._folder = folder
+        self._hosts_file = folder / "hosts"
+        self._hosts_file.write_text(HOSTS)
+        self._hosts_file.chmod(0o644)
         self._options = options
         self._bounds_layers = can_bound_layers(engine)
         self._images: dict[str, ImageFacts] = {}
@@ -145,6 +148,7 @@ class DockerProvider:
             can_bound_layers=self._bounds_layers,
             proxy_folder=None if proxy_folder is None else str(proxy_folder),
             volumes=facts.volumes,
+            hosts_file=str(self._hosts_file),
         )
         proxy = VARIABLES if proxy_folder is not None else {}
         own = {**proxy, **request.image.environment_variables}
