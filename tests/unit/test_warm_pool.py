@@ -11,7 +11,6 @@ import pytest
 from envfarm.errors import MissingToolError, SandboxStartError
 from envfarm.sandbox.warm_pool import WarmPool
 
-
 NO_DESCRIPTORS = OSError("no descriptors left")
 
 
