@@ -31,7 +31,7 @@ _PACKAGES = (
     "tzdata",
     "zlib1g",
 )
-"""What a CPython and its usual wheels are linked with; git, since projects ask it for their version; less, since those for a terminal try a pager."""
+"""What a CPython and its usual wheels are linked with; git and a pager, since projects ask for them."""
 _CHANGES = ("ENV LANG=C.UTF-8", "LABEL envfarm.base=1")
 _USER = "user:x:1000:1000:user:/home/user:/bin/sh"
 _SETUP = (
