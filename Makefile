@@ -49,7 +49,7 @@ agent: $(STAMP) ## Build the agent's programs from their source; a test compares
 kernels: $(STAMP) ## Build the model's kernels from their source; a test compares them with what is shipped.
 	$(BIN)/python scripts/build_kernels.py
 
-docker: $(STAMP) ## Install and start a Docker daemon where there is none, and make the base image; as root.
+docker: $(STAMP) ## Install and start a Docker daemon where there is none, with a compose command; make the base image; as root.
 	scripts/start_docker.sh
 
 fuzz: ## Fuzz the agent's frame parser for an hour, or FUZZ_SECONDS=N.

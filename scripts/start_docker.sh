@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs and starts a Docker daemon where there is none, and makes the base image of boxes; as root or with sudo.
+# Installs and starts a Docker daemon where there is none, with a compose command, and makes the base image of boxes;
+# as root or with sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,6 +8,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif sudo -n true 2>/dev/null; then sudo -n "$@"; else return 1; fi
 }
 answers() { docker info >/dev/null 2>&1; }
+has_compose() { docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; }
 give_up() {
     echo "$1" >&2
     exit 1
@@ -16,6 +18,13 @@ missing=()
 command -v docker >/dev/null || missing+=(docker.io)
 command -v dockerd >/dev/null || answers || missing+=(docker.io)
 command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+if ! has_compose; then
+    if command -v apt-get >/dev/null && as_root true; then
+        missing+=(docker-compose)
+    else
+        echo "tasks with a docker-compose file will be refused: please install docker-compose" >&2
+    fi
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null || ! as_root true; then
         give_up "please install: ${missing[*]} (for instance: sudo apt-get install ${missing[*]}), then try again"

@@ -47,6 +47,32 @@ def clean_archive(
     return cleaned.getvalue()
 
 
+def with_full_names(archive: bytes, source: PurePosixPath) -> bytes:
+    """Return an archive whose names begin with the last part of a path as one of names relative to the root.
+
+    Raises:
+        ValueError: It is no archive.
+    """
+    renamed = io.BytesIO()
+    parent = str(source.parent).strip("/")
+    try:
+        with (
+            tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as old,
+            tarfile.open(fileobj=renamed, mode="w") as new,
+        ):
+            for member in old:
+                content = old.extractfile(member) if member.isreg() else None
+                member.pax_headers = {}
+                member.name = posixpath.join(parent, member.name)
+                if member.islnk():
+                    member.linkname = posixpath.join(parent, member.linkname)
+                new.addfile(member, content)
+    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, OverflowError, RecursionError) as error:
+        message = f"it is no archive of {source}: {error}"
+        raise ValueError(message) from error
+    return renamed.getvalue()
+
+
 @dataclass
 class _Carrying:
     """Carries members over, one after the other."""

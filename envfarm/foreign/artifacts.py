@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from envfarm.errors import VerifierError
-from envfarm.foreign.artifact_archive import clean_archive
+from envfarm.foreign.artifact_archive import clean_archive, with_full_names
 from envfarm.foreign.box import Box
 
 _PACKED = PurePosixPath("/tmp/.envfarm-artifact.tar")  # noqa: S108 -- inside the box
@@ -34,4 +34,19 @@ async def take_artifact(box: Box, source: str, exclude: Sequence[str] = ()) -> b
         return clean_archive(archive, place, exclude) if archive else b""
     except (FileNotFoundError, ValueError) as error:
         message = f"the artifact {source} cannot be taken out of the box: {error}"
+        raise VerifierError(message) from error
+
+
+async def take_service_artifact(box: Box, service: str, source: str, exclude: Sequence[str] = ()) -> bytes:
+    """Return a file or folder of a service as `take_artifact` does; relative paths begin at its root.
+
+    Raises:
+        VerifierError: It is too large, or is none that could be carried.
+    """
+    place = PurePosixPath("/") / source
+    try:
+        archive = await box.services.read_from_service(service, place, limit_bytes=_MOST_BYTES)
+        return clean_archive(with_full_names(archive, place), place, exclude) if archive else b""
+    except ValueError as error:
+        message = f"the artifact {source} cannot be taken out of the service {service}: {error}"
         raise VerifierError(message) from error

@@ -21,7 +21,15 @@ from envfarm.errors import Attribution, SandboxStartError, VerifierError
 from envfarm.foreign.harbor_plan import BoxPlan, NetworkPolicy
 from envfarm.formats.harbor_config import Healthcheck
 from envfarm.records.image import Image
-from envfarm.sandbox.contract import ExecResult, LeaseRequest, Privileges, Sandbox, SwitchesUsers
+from envfarm.sandbox.contract import (
+    ExecResult,
+    LeaseRequest,
+    Privileges,
+    ReachesServices,
+    Sandbox,
+    SwitchesUsers,
+)
+from envfarm.sandbox.services import ServiceGroup
 
 Lease = Callable[[LeaseRequest], AbstractAsyncContextManager[Sandbox]]
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -142,6 +150,29 @@ class Box:
             timeout_seconds=NO_LIMIT_SECONDS if timeout_seconds is None else timeout_seconds,
         )
 
+    @property
+    def services(self) -> ReachesServices:
+        """The services beside the box.
+
+        Raises:
+            SandboxStartError: The provider cannot reach them.
+        """
+        if not isinstance(self.sandbox, ReachesServices):
+            message = "the task reaches into services, and this sandbox has none"
+            raise SandboxStartError(message, retryable=False)
+        return self.sandbox
+
+    async def run_in_service(
+        self, service: str, command: str, *, user: str | None, timeout_seconds: float
+    ) -> ExecResult:
+        """Run a command line of the task's in a service, where and as whom the service says.
+
+        Raises:
+            SandboxStartError: The service does not run.
+        """
+        argv = ("/bin/sh", "-c", _SHELL, "sh", command)
+        return await self.services.run_in_service(service, argv, user=user, timeout_seconds=timeout_seconds)
+
     async def own(self, script: str, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run a script of ours as root and return what it printed.
 
@@ -240,7 +271,9 @@ async def open_box(
     plan: BoxPlan,
     policy: NetworkPolicy,
     env: Mapping[str, str],
+    *,
     loose: LooseFiles | None = None,
+    services: ServiceGroup | None = None,
 ) -> AsyncIterator[Box]:
     """Lease a box and give it once it is healthy; it ends with the block.
 
@@ -251,6 +284,7 @@ async def open_box(
         policy: What it can reach.
         env: The plan's variables, filled in.
         loose: Files for its working directory.
+        services: What lives beside it.
 
     Raises:
         SandboxStartError: It cannot be had, or does not become healthy.
@@ -262,6 +296,7 @@ async def open_box(
         privileges=Privileges.ROOT,
         keeps_background=True,
         limits=plan.limits,
+        services=services,
     )
     async with lease(request) as sandbox:
         if not isinstance(sandbox, SwitchesUsers):

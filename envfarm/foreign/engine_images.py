@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from envfarm.errors import ContainerImageMissingError, ImageBuildError
 from envfarm.foreign.box import FoundImage
+from envfarm.foreign.request import BuildOptions
 from envfarm.formats.new_folder import write_file
 from envfarm.images.foreign_images import FOREIGN_LABEL, FOREIGN_REPOSITORY
 from envfarm.records.image import Image
@@ -47,14 +48,20 @@ class EngineImages:
         return _found(name, await _bounded(bring, f"bringing the image {name}", timeout_seconds))
 
     async def built(
-        self, files: Mapping[str, bytes], programs: frozenset[str], *, timeout_seconds: float
+        self,
+        files: Mapping[str, bytes],
+        programs: frozenset[str],
+        *,
+        timeout_seconds: float,
+        options: BuildOptions | None = None,
     ) -> FoundImage:
         """Return the image that a folder with a Dockerfile makes.
 
         Raises:
             ImageBuildError: It cannot be built, or not in time; no image of that name is left.
         """
-        tag = f"{FOREIGN_REPOSITORY}:{_digest(files, programs)[:_TAG_DIGITS]}"
+        options = options or BuildOptions()
+        tag = f"{FOREIGN_REPOSITORY}:{_digest(files, programs, options)[:_TAG_DIGITS]}"
 
         def build() -> ImageFacts:
             try:
@@ -66,7 +73,14 @@ class EngineImages:
                         write_file(Path(folder) / path, content, executable=path in programs)
                     labels = {FOREIGN_LABEL: "1"}
                     self._engine.build_image(
-                        Path(folder), tag, labels=labels, timeout_seconds=timeout_seconds, report=self._report
+                        Path(folder),
+                        tag,
+                        dockerfile=options.dockerfile,
+                        arguments=options.arguments,
+                        target=options.target,
+                        labels=labels,
+                        timeout_seconds=timeout_seconds,
+                        report=self._report,
                     )
                 facts = self._engine.image_facts(tag)
                 if self._make_room is not None:
@@ -92,8 +106,10 @@ def _found(reference: str, facts: ImageFacts) -> FoundImage:
     )
 
 
-def _digest(files: Mapping[str, bytes], programs: frozenset[str]) -> str:
+def _digest(files: Mapping[str, bytes], programs: frozenset[str], options: BuildOptions) -> str:
     digest = hashlib.sha256()
+    if options != BuildOptions():
+        digest.update(repr((options.dockerfile, sorted(options.arguments.items()), options.target)).encode())
     for path in sorted(files):
         facts = f"{path}\0{path in programs}\0{hashlib.sha256(files[path]).hexdigest()}\n"
         digest.update(facts.encode("utf-8", "surrogateescape"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from envfarm.errors import TaskError
+from envfarm.foreign.compose_source import MAIN_SERVICE, named_services
 from envfarm.foreign.plan_values import impossible_values
 from envfarm.formats.harbor_config import (
     AgentTable,
@@ -27,8 +28,8 @@ from envfarm.records.task import TASK_FILE
 from envfarm.sandbox.contract import GIBIBYTE, MEBIBYTE, Limits, Network
 
 ENVIRONMENT_FOLDER = "environment"
-MAIN_SERVICE = "main"
 _TESTS = "tests"
+_MISNAMED = "docker-compose.yml"
 _NETWORKS = {"public": Network.PUBLIC, "no-network": Network.NONE, "allowlist": Network.ALLOWLIST}
 _DISK_BYTES, _PROCESSES = 10 * GIBIBYTE, 2048
 """Bounds where a task names none: Harbor has none there."""
@@ -55,6 +56,7 @@ class BoxPlan:
         policy: What it can reach unless a phase says otherwise.
         limits: Bounds on the box.
         healthcheck: What has to succeed before it is used; only the box of the work has one.
+        compose_file: The task's file that tells of services beside the box; empty for none.
         loose_files: Folder of the task that is laid over the working directory, as Harbor does where an image is named
             and no recipe is there; empty for none.
     """
@@ -67,6 +69,7 @@ class BoxPlan:
     policy: NetworkPolicy
     limits: Limits
     healthcheck: Healthcheck | None
+    compose_file: str = ""
     loose_files: str = ""
 
 
@@ -145,8 +148,8 @@ def make_plan(config: Config, tree: TaskTree, *, folder_name: str) -> HarborPlan
         folder_name: Its name where it says none.
 
     Raises:
-        TaskError: It contradicts itself, lacks a file, or asks for what cannot be given: Windows, accelerators, a
-            docker-compose file.
+        TaskError: It contradicts itself, lacks a file, or asks for what cannot be given: Windows, accelerators,
+            services for a verifier.
     """
     for problem in (*contradictions(config), *impossible_values(config)):
         raise _refused(problem)
@@ -161,15 +164,22 @@ def make_plan(config: Config, tree: TaskTree, *, folder_name: str) -> HarborPlan
 
 
 def _refuse_unsupported(config: Config, tree: TaskTree) -> None:
-    compose = [name for name in tree.files if PurePosixPath(name).name in {COMPOSE, "docker-compose.yml"}]
-    if compose:
-        message = f"{min(compose)}: the task needs docker-compose, which this release does not run: use Harbor for it"
+    own = f"{ENVIRONMENT_FOLDER}/{COMPOSE}"
+    misnamed = f"{ENVIRONMENT_FOLDER}/{_MISNAMED}"
+    if misnamed in tree.files and own not in tree.files:
+        message = f"{misnamed}: Harbor does not read it: name it {COMPOSE}"
         raise TaskError(message)
-    for problem in _unsupported(config):
+    for judging in judgings(config, tree):
+        judged = f"{judging.image_folder}/{COMPOSE}"
+        if judging.image_folder != ENVIRONMENT_FOLDER and judged in tree.files:
+            message = f"{judged}: a verifier with services of its own is not run here: use Harbor for it"
+            raise TaskError(message)
+    services = named_services(tree.files[own], own) if own in tree.files else frozenset({MAIN_SERVICE})
+    for problem in _unsupported(config, services):
         raise _refused(problem)
 
 
-def _unsupported(config: Config) -> Iterator[str]:
+def _unsupported(config: Config, known: frozenset[str]) -> Iterator[str]:
     steps = config.steps or []
     tables = [("environment", config.environment), ("verifier.environment", config.verifier.environment)]
     tables += [(f"steps[{n}].verifier.environment", step.verifier.environment) for n, step in enumerate(steps)]
@@ -182,8 +192,8 @@ def _unsupported(config: Config) -> Iterator[str]:
     services += [collect.service for step in steps for collect in step.verifier.collect]
     services += [_artifact(entry).service or MAIN_SERVICE for entry in _entries(config, None)]
     for service in services:
-        if service != MAIN_SERVICE:
-            yield f"it names the service {service!r}, and only docker-compose makes services"
+        if service not in known:
+            yield f"it names the service {service!r}, which no {ENVIRONMENT_FOLDER}/{COMPOSE} makes"
 
 
 def _step(config: Config, judging: Judging, tree: TaskTree) -> StepPlan:
@@ -234,10 +244,12 @@ def _verifier_box(config: Config, judging: Judging, verifiers: list[VerifierTabl
 
 
 def _box(table: EnvironmentTable, folder: str, tree: TaskTree, *, image_name: str | None) -> BoxPlan:
-    if image_name is None and f"{folder}/Dockerfile" not in tree.files:
+    has_recipe = f"{folder}/Dockerfile" in tree.files
+    has_services = folder == ENVIRONMENT_FOLDER and f"{folder}/{COMPOSE}" in tree.files
+    if image_name is None and not has_recipe and not has_services:
         message = f"{folder}/Dockerfile: it is missing, and no docker_image is named: the task has no image"
         raise TaskError(message)
-    is_loose = folder == ENVIRONMENT_FOLDER and folder in tree.folders and f"{folder}/Dockerfile" not in tree.files
+    is_loose = folder == ENVIRONMENT_FOLDER and folder in tree.folders and not has_recipe and not has_services
     memory = table.memory_mb if table.memory_mb is not None else megabytes_of(table.memory)
     storage = table.storage_mb if table.storage_mb is not None else megabytes_of(table.storage)
     limits = Limits(
@@ -256,6 +268,7 @@ def _box(table: EnvironmentTable, folder: str, tree: TaskTree, *, image_name: st
         policy=_policy_of(table),
         limits=limits,
         healthcheck=table.healthcheck,
+        compose_file=f"{folder}/{COMPOSE}" if has_services else "",
         loose_files=folder if is_loose else "",
     )
 
@@ -293,9 +306,9 @@ def _artifact(entry: str | Artifact) -> Artifact:
 def _artifacts(config: Config, step: Step | None) -> tuple[Artifact, ...]:
     """Return what is carried over, each once; what is published comes in any case."""
     found = [_artifact(entry) for entry in (_entries(config, step) if step else config.artifacts)]
-    if all(item.source.rstrip("/") != PUBLISHED for item in found):
+    if all(item.source.rstrip("/") != PUBLISHED or item.service not in {None, MAIN_SERVICE} for item in found):
         found.insert(0, Artifact(source=PUBLISHED))
-    return tuple({item.source: item for item in found}.values())
+    return tuple({(item.service or MAIN_SERVICE, item.source): item for item in found}.values())
 
 
 def _min_reward(step: Step | None) -> Mapping[str, float]:

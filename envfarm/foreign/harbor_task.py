@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from envfarm.errors import Attribution, RewardError, TaskError, UserError, VerifierError
-from envfarm.foreign.artifacts import take_artifact
 from envfarm.foreign.box import Box, FoundImage, LooseFiles, open_box, quoted
+from envfarm.foreign.collected import collect, end_of
+from envfarm.foreign.compose_task import ComposeFolder, make_compose_box
 from envfarm.foreign.harbor_plan import BoxPlan, HarborPlan, NetworkPolicy, StepPlan, make_plan
 from envfarm.foreign.request import ForeignJudgement, JudgeRequest, Work, WorkKind
 from envfarm.foreign.reward_files import (
@@ -27,12 +28,10 @@ from envfarm.formats.harbor_config import read_config
 from envfarm.formats.harbor_digest import package_digest, packaged_paths
 from envfarm.formats.task_tree import TaskTree, read_tree
 from envfarm.records.task import TASK_FILE
-from envfarm.sandbox.contract import ExecResult
 
 _SOLUTION = PurePosixPath("/solution")
 _SOLUTION_OUTPUT = PurePosixPath("/logs/agent/oracle.txt")
 _CLEAR = 'if [ -d "$1" ]; then find "$1" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +; fi'
-_TOLD_BYTES = 1000
 
 
 def read_harbor_task(path: Path) -> "HarborTask":
@@ -164,8 +163,7 @@ class _Run:
         """Give the box of the work."""
         policy = work_policy(self.plan, self.request.work.kind)
         env = self._filled(self.plan.box.env)
-        found, loose = await self._image(self.plan.box), self._loose(self.plan.box)
-        async with open_box(self.request.lease, found, self.plan.box, policy, env, loose) as box:
+        async with await self._opened(self.plan.box, policy, env) as box:
             await make_log_folders(box)
             yield box
 
@@ -192,19 +190,18 @@ class _Run:
     async def _step(self, box: Box, step: StepPlan, *, is_last: bool) -> StepResult:
         await self._prepare(box, step)
         notes = await self._work(box, step)
-        for collect in step.collects:
-            user = None if collect.user is None else str(collect.user)
-            result = await box.run(collect.command, user=user, timeout_seconds=collect.timeout_sec)
-            if result.exit_code != 0:
-                notes.append(f"a collect command failed: {collect.command}: {_end_of(result)}")
+        is_separate = step.verifier_box is not None
+        taken = await collect(box, step, notes, ends_work=is_separate and is_last)
         async with AsyncExitStack() as stack:
             judging_box = box
             if step.verifier_box is not None:
-                judging_box = await stack.enter_async_context(await self._verifier_box(step, step.verifier_box))
+                env = self._filled(step.verifier_box.env)
+                opened = await self._opened(step.verifier_box, step.verifier_policy, env)
+                judging_box = await stack.enter_async_context(opened)
                 await make_log_folders(judging_box)
-                await self._carry(step, box, judging_box)
-                if is_last:
-                    await box.kill_all()  # nothing of the work is alive while it is judged
+                for place, archive in taken:
+                    await judging_box.own(_CLEAR, str(place))
+                    await judging_box.unpack(archive, PurePosixPath("/"))
             elif step.name:
                 await empty_folders(box)
             rewards, output, found = await self._judge(judging_box, step, is_last=is_last)
@@ -220,7 +217,7 @@ class _Run:
             script = box.working_directory / step.setup_script
             result = await box.run(f"bash {quoted(script)}", user=step.agent_user)
             if result.exit_code != 0:
-                message = f"{step.working_files}/{step.setup_script} failed: {_end_of(result)}"
+                message = f"{step.working_files}/{step.setup_script} failed: {end_of(result)}"
                 raise VerifierError(message, attribution=Attribution.TASK)
         if step.healthcheck is not None:
             await box.wait_until_healthy(step.healthcheck, user=step.agent_user)
@@ -244,19 +241,16 @@ class _Run:
             return [f"{step.solution} was not done within {step.agent_timeout_seconds:g} s"]
         return [] if result.exit_code == 0 else [f"{step.solution} ended with {result.exit_code or result.signal}"]
 
-    async def _verifier_box(self, step: StepPlan, plan: BoxPlan) -> AbstractAsyncContextManager[Box]:
-        found = await self._image(plan)
-        env = self._filled(plan.env)
-        return open_box(self.request.lease, found, plan, step.verifier_policy, env, self._loose(plan))
-
-    async def _carry(self, step: StepPlan, source: Box, target: Box) -> None:
-        """Carry the artifacts to the box that judges; what is not there stays away."""
-        for artifact in step.artifacts:
-            archive = await take_artifact(source, artifact.source, artifact.exclude)
-            if archive:
-                place = source.working_directory / artifact.source
-                await target.own(_CLEAR, str(place))
-                await target.unpack(archive, PurePosixPath("/"))
+    async def _opened(
+        self, plan: BoxPlan, policy: NetworkPolicy, env: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[Box]:
+        """Return a box that opens, its images made."""
+        lease = self.request.lease
+        if not plan.compose_file:
+            return open_box(lease, await self._image(plan), plan, policy, env, loose=self._loose(plan))
+        folder = ComposeFolder(files=self._below(plan.folder), programs=frozenset(self._programs(plan.folder)))
+        made = await make_compose_box(plan, folder, env, self.request.images)
+        return open_box(lease, made.found, made.plan, policy, env, services=made.group)
 
     async def _judge(self, box: Box, step: StepPlan, *, is_last: bool) -> tuple[Rewards, bytes, list[str]]:
         """Return rewards, the end of what the script printed, and what people should know."""
@@ -307,10 +301,3 @@ class _Run:
 
     def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
         return expand_variables(values, self.request.environ)
-
-
-def _end_of(result: ExecResult) -> str:
-    if result.timed_out:
-        return "its time was up"
-    words = (result.stderr or result.stdout)[-_TOLD_BYTES:].decode("utf-8", "replace").strip()
-    return words or f"exit code {result.exit_code}"

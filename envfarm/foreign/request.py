@@ -35,6 +35,21 @@ class Work:
     content: bytes = field(default=b"", repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How a folder is built, where it is not in the usual way.
+
+    Attributes:
+        dockerfile: Path of the recipe below the folder.
+        arguments: Of the build.
+        target: Stage that is built; empty for the last one.
+    """
+
+    dockerfile: str = "Dockerfile"
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+
+
 class ImageSource(Protocol):
     """Brings images to the machine that leases boxes."""
 
@@ -47,7 +62,12 @@ class ImageSource(Protocol):
         ...
 
     async def built(
-        self, files: Mapping[str, bytes], programs: frozenset[str], *, timeout_seconds: float
+        self,
+        files: Mapping[str, bytes],
+        programs: frozenset[str],
+        *,
+        timeout_seconds: float,
+        options: BuildOptions | None = None,
     ) -> FoundImage:
         """Return the image that a folder with a Dockerfile makes.
 
@@ -55,6 +75,7 @@ class ImageSource(Protocol):
             files: Content by path relative to the folder.
             programs: Those with the executable bit.
             timeout_seconds: Bound on the whole build.
+            options: What is not as usual.
 
         Raises:
             ImageBuildError: It cannot be built.

@@ -4,6 +4,7 @@ Covered: tags that no reader was meant to see, values that are no JSON, and text
 gigabytes, by aliases or by merged mappings.
 """
 
+import re
 from typing import Any
 
 import yaml
@@ -15,14 +16,18 @@ _MOST_BITS = 1024
 _TOLD_CHARACTERS = 200
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, *, is_core: bool = False) -> Any:
     """Return the value of a YAML document.
+
+    Args:
+        text: The document.
+        is_core: Whether words and numbers mean what YAML 1.2 says: ``no`` and ``22:22`` are texts.
 
     Raises:
         ValueError: It is no YAML, or holds what is no plain value; the message is one line.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a safe loader without dates
+        value = yaml.load(text, Loader=_CoreLoader if is_core else _Loader)  # noqa: S506 -- safe, without dates
     # the reader's own errors, and those of its conversions of a tag's text: !!bool x, !!int "", !!timestamp x
     except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())[:_TOLD_CHARACTERS] or type(error).__name__) from error
@@ -48,6 +53,23 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, expression) for tag, expression in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+class _CoreLoader(_Loader):
+    """The same for YAML 1.2, as newer programs read it."""
+
+
+_WITHOUT = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_CoreLoader.yaml_implicit_resolvers = {
+    first: [(tag, expression) for tag, expression in rules if tag not in _WITHOUT]
+    for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+for _tag, _expression, _firsts in (
+    ("bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)$", "-+0123456789"),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_expression), list(_firsts))
 
 
 def _check_plain(value: Any) -> None:

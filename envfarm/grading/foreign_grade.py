@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from envfarm.errors import BoundaryError, SandboxLostError
 from envfarm.foreign.box import FoundImage
-from envfarm.foreign.request import ForeignJudgement, ForeignTask, ImageSource, JudgeRequest, Work
+from envfarm.foreign.request import BuildOptions, ForeignJudgement, ForeignTask, ImageSource, JudgeRequest, Work
 from envfarm.grading.grade import failure_of
 from envfarm.records.verdict import Failure, Outcome, Provenance, Verdict
 from envfarm.sandbox.contract import LeaseRequest, Sandbox, SandboxProvider
@@ -118,11 +118,17 @@ class _Watched:
         return self._noted(await self.images.named(name, timeout_seconds=timeout_seconds), started)
 
     async def built(
-        self, files: Mapping[str, bytes], programs: frozenset[str], *, timeout_seconds: float
+        self,
+        files: Mapping[str, bytes],
+        programs: frozenset[str],
+        *,
+        timeout_seconds: float,
+        options: BuildOptions | None = None,
     ) -> FoundImage:
         """Return the image of a recipe."""
         started, self.phase = time.monotonic(), "image"
-        return self._noted(await self.images.built(files, programs, timeout_seconds=timeout_seconds), started)
+        found = await self.images.built(files, programs, timeout_seconds=timeout_seconds, options=options)
+        return self._noted(found, started)
 
     def _noted(self, found: FoundImage, started: float) -> FoundImage:
         self.seconds["image"] += time.monotonic() - started

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from envfarm.records.image import Folder, Image
+from envfarm.sandbox.services import ServiceGroup
 
 WORKSPACE = PurePosixPath("/workspace")
 """Where the code to work on lies; the working directory of every command unless told otherwise."""
@@ -85,6 +86,7 @@ class LeaseRequest:
         keeps_background: Whether processes that outlive their command live until the lease ends; else they end with it.
         limits: Bounds on the sandbox.
         labels: Free text for people who look at leases from outside.
+        services: What lives beside the sandbox for as long as it does; None for nothing.
     """
 
     image: Image
@@ -95,6 +97,7 @@ class LeaseRequest:
     keeps_background: bool = False
     limits: Limits = Limits()
     labels: Mapping[str, str] = field(default_factory=dict)
+    services: ServiceGroup | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +203,43 @@ class SwitchesUsers(Protocol):
         Raises:
             LookupError: The box has no such user.
             SandboxLostError: The sandbox is gone.
+        """
+        ...
+
+
+@runtime_checkable
+class ReachesServices(Protocol):
+    """A sandbox with services beside it, where the provider has them."""
+
+    async def run_in_service(
+        self, service: str, argv: Sequence[str], *, user: str | None = None, timeout_seconds: float
+    ) -> ExecResult:
+        """Run one command in a service to its end, in the service's own working directory and variables.
+
+        When time is up, or this is cancelled, the command may run on until the sandbox ends.
+
+        Args:
+            service: Its name.
+            argv: Program and arguments; no shell is involved.
+            user: As its image knows it; None for the service's own.
+            timeout_seconds: Wall-clock bound.
+
+        Raises:
+            SandboxStartError: The service does not run.
+            SandboxLostError: The service is gone.
+        """
+        ...
+
+    async def read_from_service(
+        self, service: str, path: PurePosixPath, *, limit_bytes: int = 64 * MEBIBYTE
+    ) -> bytes | None:
+        """Return a file or folder of a service as an archive (tar), whether it runs or has ended; None for neither.
+
+        Names in it begin with the last part of the path. What it holds is the service's word.
+
+        Raises:
+            ValueError: The archive is larger than `limit_bytes`.
+            SandboxLostError: The service is gone.
         """
         ...
 

@@ -13,9 +13,11 @@ from envfarm.foreign.request import Work, WorkKind
 from envfarm.grading.foreign_grade import ForeignOptions, grade_foreign
 from envfarm.records.verdict import Verdict
 from envfarm.sandbox.contract import LeaseRequest, Sandbox, SandboxProvider
+from envfarm.sandbox.docker.base_image import BASE_TAG
 from envfarm.sandbox.docker.engine import open_engine
 from envfarm.sandbox.docker.provider import open_docker_provider
 
+BASE = BASE_TAG
 ORACLE, NO_OP = Work(kind=WorkKind.ORACLE), Work(kind=WorkKind.NO_OP)
 _TOML = '[verifier]\ntimeout_sec = 60.0\n[environment]\nnetwork_mode = "no-network"\n'
 _TEST_SH = """\

@@ -47,3 +47,21 @@ def terminal_live() -> ModuleType:
 def foreign_tasks() -> ModuleType:
     """Small tasks of other makers; see tests/data/foreign_tasks.py."""
     return load_data("foreign_tasks")
+
+
+@pytest.fixture(scope="session")
+def service_tasks() -> ModuleType:
+    """Small tasks with services; see tests/data/service_tasks.py."""
+    return load_data("service_tasks")
+
+
+@pytest.fixture(scope="session")
+def compose_command() -> str:
+    """The compose command of this machine."""
+    from envfarm.errors import MissingToolError
+    from envfarm.sandbox.docker.compose_command import find_compose
+
+    try:
+        return find_compose("this test")
+    except MissingToolError as error:
+        pytest.skip(str(error))

@@ -7,9 +7,11 @@ from types import ModuleType
 import anyio
 import pytest
 
-from envfarm.errors import SettingsError
+from envfarm.errors import SandboxStartError, SettingsError
 from envfarm.records.image import Folder, Image
+from envfarm.sandbox.allowlist.way_out import prove_sealed
 from envfarm.sandbox.contract import LeaseRequest, Network
+from envfarm.sandbox.local.host_facts import AGENT
 from envfarm.sandbox.local.provider import open_local_provider
 
 PREFIX = Path(sys.base_prefix)
@@ -22,6 +24,18 @@ def test_a_jail_reaches_what_is_on_its_allowlist_and_nothing_else(allowlist_chec
         with allowlist_checks.serve() as server:
             async with open_local_provider({"pins": {"mirror.test": "127.0.0.1"}}) as provider:
                 await allowlist_checks.check_allowlist(provider, server, IMAGE)
+
+    anyio.run(check)
+
+
+def test_the_probe_of_a_network_takes_a_refusal_for_an_answer() -> None:
+    async def check() -> None:
+        async with open_local_provider({}) as provider, provider.lease(LeaseRequest(image=Image(image_id="x"))) as box:
+            client = box.client  # type: ignore[attr-defined] -- the agent's client
+            await prove_sealed(client, AGENT, ["203.0.113.1", "2001:db8::1"])
+            for address in ("127.0.0.1", "no address"):
+                with pytest.raises(SandboxStartError, match=f"not closed: .*{address}"):
+                    await prove_sealed(client, AGENT, ["203.0.113.1", address])
 
     anyio.run(check)
 

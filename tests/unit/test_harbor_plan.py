@@ -139,7 +139,13 @@ def test_a_box_has_one_network(toml: str, kind: WorkKind, expected: NetworkPolic
 @pytest.mark.parametrize(
     ("toml", "files", "words"),
     [
-        ("", (*FILES, "environment/docker-compose.yaml"), "docker-compose"),
+        ("", (*FILES, "environment/docker-compose.yml"), r"name it docker-compose\.yaml"),
+        ("", (*FILES, "environment/docker-compose.yaml"), "it has no services"),
+        (
+            '[verifier]\nenvironment_mode = "separate"\n',
+            (*FILES, "tests/Dockerfile", "tests/docker-compose.yaml"),
+            "a verifier with services",
+        ),
         ("", FILES[1:], "Dockerfile"),
         ("", ("environment/Dockerfile", "instruction.md"), "test.sh"),
         ('[environment]\nos = "windows"\n', (*FILES, "tests/test.bat"), "Linux"),
@@ -154,6 +160,36 @@ def test_what_cannot_be_given_is_refused_in_one_line(toml: str, files: tuple[str
     with pytest.raises(TaskError, match=words) as caught:
         plan(toml, files)
     assert "\n" not in str(caught.value)
+
+
+COMPOSE = {"environment/docker-compose.yaml": b"services: {main: {image: x}, db: {}}"}
+
+
+def test_services_may_be_named_that_the_file_makes() -> None:
+    toml = (
+        'artifacts = [{ source = "/x", service = "db" }, "/x", { source = "/logs/artifacts", service = "db" }]\n'
+        '[[verifier.collect]]\ncommand = "x"\nservice = "db"\n'
+    )
+    made = plan(toml, [*FILES[1:], "environment/data.txt"], contents=COMPOSE)
+    (step,) = made.steps
+    assert (made.box.compose_file, made.box.loose_files) == ("environment/docker-compose.yaml", "")
+    assert [(item.service, item.source) for item in step.artifacts] == [
+        (None, "/logs/artifacts"),
+        ("db", "/x"),
+        (None, "/x"),
+        ("db", "/logs/artifacts"),
+    ]
+    assert [item.service for item in step.collects] == ["db"]
+    with pytest.raises(TaskError, match="'web'"):
+        plan(toml.replace("db", "web"), FILES, contents=COMPOSE)
+    nested = plan("", [*FILES, "environment/app/docker-compose.yml", "tests/docker-compose.yaml"])
+    assert nested.box.compose_file == ""
+
+
+def test_a_verifier_of_the_works_own_files_has_services_as_well() -> None:
+    (step,) = plan('[verifier]\nenvironment_mode = "separate"\n', contents=COMPOSE).steps
+    assert step.verifier_box is not None
+    assert step.verifier_box.compose_file == "environment/docker-compose.yaml"
 
 
 def test_work_that_has_no_place_is_refused() -> None:

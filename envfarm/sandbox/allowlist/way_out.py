@@ -1,6 +1,6 @@
 """Opens the way out of a box: proves that there is no other, then joins a port of its loopback to the proxy."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +27,12 @@ VARIABLES: Mapping[str, str] = {
     for name in (variable, variable.upper())
 }
 """What tells programs of the proxy."""
+
+
+def proxy_variables(direct: Iterable[str]) -> dict[str, str]:
+    """Return the variables of a box beside which there are hosts that are reached without the proxy."""
+    told = ",".join((VARIABLES["no_proxy"], *direct))
+    return {**VARIABLES, "no_proxy": told, "NO_PROXY": told}
 
 
 class AllowlistProxies:
@@ -69,14 +75,21 @@ class AllowlistProxies:
             scope.cancel()
 
 
-async def prove_sealed(client: AgentClient, agent: str) -> None:
+async def prove_sealed(client: AgentClient, agent: str, group_outside: Sequence[str] | None = None) -> None:
     """Ask the box's own kernel whether anything outside can be reached, before untrusted code runs there.
+
+    Args:
+        client: The box's agent.
+        agent: Its program in the box.
+        group_outside: For a box with a network of its own, where routes prove nothing: addresses beside the probe's own
+            that may not answer; None for a box without any.
 
     Raises:
         SandboxStartError: Something can.
         SandboxLostError: The sandbox is gone.
     """
-    end = await run_job(client, JobSpec(argv=[agent, "--sealed"], timeout_seconds=_PROBE_SECONDS))
+    probe = ["--sealed"] if group_outside is None else ["--unanswered", *group_outside]
+    end = await run_job(client, JobSpec(argv=[agent, *probe], timeout_seconds=_PROBE_SECONDS))
     if end.exit_code != 0:
         told = end.streams[2].data.decode(errors="replace").strip() if 2 in end.streams else ""  # noqa: PLR2004 -- stderr
         message = f"the box's network is not closed: {told or 'the probe did not run'}"
@@ -84,14 +97,16 @@ async def prove_sealed(client: AgentClient, agent: str) -> None:
 
 
 @asynccontextmanager
-async def open_way_out(client: AgentClient, agent: str) -> AsyncIterator[None]:
-    """Join a port of the box's loopback to the proxy, for the length of the block.
+async def open_way_out(
+    client: AgentClient, agent: str, group_outside: Sequence[str] | None = None
+) -> AsyncIterator[None]:
+    """Join a port of the box's loopback to the proxy, for the length of the block; see `prove_sealed`.
 
     Raises:
         SandboxStartError: The box is not closed otherwise, or the port cannot be had.
         SandboxLostError: The sandbox is gone.
     """
-    await prove_sealed(client, agent)
+    await prove_sealed(client, agent, group_outside)
     spec = JobSpec(
         argv=[agent, "--forward", _ADDRESS, str(PurePosixPath(PROXY_FOLDER) / _SOCKET)],
         streams={1: StreamSpec(kept_bytes=4096), 2: StreamSpec(kept_bytes=4096)},

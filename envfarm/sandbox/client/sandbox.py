@@ -62,6 +62,11 @@ class AgentSandbox:
         self._acting = None if identity is None else files.Acting(uid=identity.uid, gid=identity.gid)
 
     @property
+    def settings(self) -> BoxSettings:
+        """What all its commands share."""
+        return self._settings
+
+    @property
     def is_lost(self) -> bool:
         """Whether the box is gone for good."""
         return self.client.lost.is_set()

@@ -2,15 +2,13 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from envfarm.errors import BoundaryError, SandboxLostError, SandboxStartError
 from envfarm.sandbox.allowlist.way_out import open_way_out, prove_sealed
@@ -19,8 +17,12 @@ from envfarm.sandbox.client.link import Claim
 from envfarm.sandbox.client.roads import UnixRoad
 from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges
+from envfarm.sandbox.docker.compose_file import joined_body, late_services
 from envfarm.sandbox.docker.container import AGENT, SOCKET_NAME, ContainerPlan, complete_body
-from envfarm.sandbox.docker.engine import ENDED, Engine
+from envfarm.sandbox.docker.engine import ENDED
+from envfarm.sandbox.docker.engine_calls import EngineCalls
+from envfarm.sandbox.docker.group_sandbox import GroupSandbox, start_command
+from envfarm.sandbox.docker.service_group import LiveGroup, open_group
 from envfarm.sandbox.owner_mark import owner_mark
 
 LEASE_SECONDS = 90.0
@@ -28,23 +30,7 @@ LEASE_SECONDS = 90.0
 _START_SECONDS = 60.0
 _COPY_SECONDS = 120.0
 _LAST_WORDS_SECONDS, _LAST_WORDS_PAUSE_SECONDS = 3.0, 0.05
-_CALLS = 16
 _ROOT = PurePosixPath("/")
-
-_Result = TypeVar("_Result")
-
-
-class EngineCalls:
-    """Runs the engine's blocking calls in threads, so many at a time."""
-
-    def __init__(self, engine: Engine) -> None:
-        """Take the engine."""
-        self.engine = engine
-        self._limiter = anyio.CapacityLimiter(_CALLS)
-
-    async def __call__(self, call: Callable[..., _Result], *arguments: object) -> _Result:
-        """Run one call of the engine; a cancelled one goes on to its end, unseen."""
-        return await anyio.to_thread.run_sync(partial(call, *arguments), limiter=self._limiter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +54,8 @@ class BoxOrder:
 
     @property
     def may_stand_ready(self) -> bool:
-        """Whether a box may be made before it is asked for: not where it writes to folders of this machine."""
-        return not self.plan.is_shared
+        """Whether a box may be made before it is asked for: not beside services, nor with folders that it writes."""
+        return not self.plan.is_shared and self.request.services is None
 
 
 @asynccontextmanager
@@ -87,6 +73,20 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
     Raises:
         SandboxStartError: It could not be made; nothing is left of it.
     """
+    async with AsyncExitStack() as stack:
+        group = order.request.services
+        live: LiveGroup | None = None
+        if group is not None:
+            folder = place.with_name(f"{place.name}-services")
+            live = await stack.enter_async_context(open_group(calls, order.request, group, folder))
+        yield await stack.enter_async_context(_open_container(calls, order, place, live))
+
+
+@asynccontextmanager
+async def _open_container(
+    calls: EngineCalls, order: BoxOrder, place: Path, live: LiveGroup | None
+) -> AsyncIterator[AgentSandbox]:
+    """Make the container itself, which is `main` of a group where there is one."""
     unstarted: str | None = None
     _make_place(place, order.plan.user)
     try:
@@ -97,15 +97,26 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
             owner=owner_mark(),
             provider=place.parent.name,
         )
+        if live is not None:
+            body = joined_body(body, live.group, live.place)
         with anyio.CancelScope(shield=True):
             unstarted = container = await calls(calls.engine.create_container, body)
+        if live is not None:
+            await live.join(container)
         await calls(calls.engine.start_container, container)
         claim = Claim(name=f"driver {os.getpid()}", key=os.urandom(32), lease_seconds=LEASE_SECONDS)
         async with open_agent(UnixRoad(place / SOCKET_NAME), claim, start_seconds=_START_SECONDS) as client:
-            sandbox = AgentSandbox(client, settings_of(order), partial(_explain_loss, calls, container))
+            explain = partial(_explain_loss, calls, container)
+            sandbox = AgentSandbox(client, settings_of(order), explain)
             _close_place(place)
             await _copy_folders(sandbox, order)
-            async with _network(client, order.request.network):
+            outside = None if live is None else await live.outside()
+            async with _network(client, order.request.network, outside):
+                if live is not None:
+                    sandbox = GroupSandbox(client, settings_of(order), explain, live)
+                    await start_command(sandbox, live.group.main)
+                    await live.start(late_services(live.group))
+                    await live.wait_until_ready()
                 unstarted = None
                 yield sandbox
     finally:
@@ -117,14 +128,14 @@ async def open_box(calls: EngineCalls, order: BoxOrder, place: Path) -> AsyncIte
 
 
 @asynccontextmanager
-async def _network(client: AgentClient, network: Network) -> AsyncIterator[None]:
-    """Prove that a box reaches nothing that it may not, and open the way to what it may."""
+async def _network(client: AgentClient, network: Network, outside: Sequence[str] | None) -> AsyncIterator[None]:
+    """Prove that a box reaches nothing that it may not, and open the way to what it may; see `prove_sealed`."""
     if network is Network.ALLOWLIST:
-        async with open_way_out(client, AGENT):
+        async with open_way_out(client, AGENT, outside):
             yield
         return
     if network is Network.NONE:
-        await prove_sealed(client, AGENT)
+        await prove_sealed(client, AGENT, outside)
     yield
 
 

@@ -29,6 +29,10 @@ OWNER_LABEL = "envfarm.owner"
 """Says which driver a container belongs to."""
 PROVIDER_LABEL = "envfarm.provider"
 """Says which open provider of that driver it belongs to."""
+GROUP_LABEL = "envfarm.group"
+"""Says which group of services a container, a network or a volume belongs to."""
+SERVICE_LABEL = "envfarm.service"
+"""Says which service of its group a container is."""
 _PURPOSE_PREFIX = "envfarm.lease."
 _OWN_PROCESSES = 16
 """For the agent and its minders, one for each command that runs."""
@@ -105,7 +109,7 @@ def plan_container(
     is_root, folders = request.privileges is Privileges.ROOT, _folders_of(request)
     user = _user_of(folders, facts.uid, is_root=is_root)
     binds, copies = _binds(folders)
-    is_alone = not is_root and request.network is not Network.PUBLIC
+    is_alone = not is_root and request.network is not Network.PUBLIC and request.services is None
     ours = {
         AGENT: facts.agent_program,
         PROXY_FOLDER: proxy_folder,
@@ -139,7 +143,7 @@ def plan_container(
         user=user,
         body=body,
         copies=tuple(copies),
-        key=repr((told, request.limits, request.keeps_background)),
+        key=repr((told, request.limits, request.keeps_background, request.services)),
         is_shared=_writes_folders(folders),
     )
 

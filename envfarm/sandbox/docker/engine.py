@@ -213,6 +213,8 @@ class Engine:
         tag: str,
         *,
         dockerfile: str = "Dockerfile",
+        arguments: Mapping[str, str] | None = None,
+        target: str = "",
         labels: Mapping[str, str] | None = None,
         timeout_seconds: float = _BUILD_SECONDS,
         report: Callable[[str], None] | None = None,
@@ -233,6 +235,7 @@ class Engine:
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         with self._mapped(f"the image of {folder}", building=True):
             options = {"labels": dict(labels or {}), "timeout": math.ceil(timeout_seconds), "rm": True, "forcerm": True}
+            options |= {"buildargs": dict(arguments or {}), "target": target}
             options["container_limits"] = {"memory": memory_bytes, "memswap": memory_bytes}
             try:
                 events = self._api.build(path=str(folder), dockerfile=dockerfile, tag=tag, decode=True, **options)
@@ -288,6 +291,17 @@ class Engine:
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
+
+    @contextmanager
+    def asked(self, what: str, *, ignored: tuple[int, ...] = ()) -> Iterator[Any]:
+        """Give the SDK's client for what only some boxes need, see `engine_groups`; what it raises is one of ours.
+
+        Args:
+            what: What is asked for, for messages.
+            ignored: Answers of the engine that are no error.
+        """
+        with self._mapped(what, ignored=ignored):
+            yield self._api
 
     @contextmanager
     def _mapped(self, what: str, *, ignored: tuple[int, ...] = (), building: bool = False) -> Iterator[None]:

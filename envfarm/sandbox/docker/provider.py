@@ -12,15 +12,18 @@ import anyio.to_thread
 
 from envfarm.errors import BoundaryError, MissingToolError, SandboxStartError
 from envfarm.sandbox.agent.programs import agent_program
-from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies
+from envfarm.sandbox.allowlist.way_out import AllowlistProxies, proxy_variables
 from envfarm.sandbox.box_variables import HOSTS, base_variables
 from envfarm.sandbox.client.sandbox import AgentSandbox
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.docker.base_image import find_base
-from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
-from envfarm.sandbox.docker.container import DriverFacts, plan_container
+from envfarm.sandbox.docker.box import BoxOrder, open_box
+from envfarm.sandbox.docker.container import PROVIDER_LABEL, DriverFacts, plan_container
 from envfarm.sandbox.docker.engine import Engine, ImageFacts, open_engine
-from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
+from envfarm.sandbox.docker.engine_calls import EngineCalls
+from envfarm.sandbox.docker.engine_groups import remove_all
+from envfarm.sandbox.docker.group_minder import GroupMinder
+from envfarm.sandbox.docker.leftovers import left_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
 from envfarm.sandbox.one_error import as_raised
 from envfarm.sandbox.owner_mark import owner_mark
@@ -50,9 +53,10 @@ async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["
         await anyio.to_thread.run_sync(remove_leftovers, engine, folders_place(), FOLDER_PREFIX)
         folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{owner_mark()}", dir=folders_place()))
         folder.chmod(0o711)
+        minder = GroupMinder(folder.name)
         try:
             async with as_raised(), anyio.create_task_group() as group:
-                provider = DockerProvider(engine, folder, chosen, group)
+                provider = DockerProvider(engine, folder, chosen, group, minder)
                 try:
                     yield provider
                 finally:
@@ -60,18 +64,18 @@ async def open_docker_provider(options: Mapping[str, object]) -> AsyncIterator["
             with anyio.CancelScope(shield=True):
                 await _wait_until_removed(engine, folder.name)
         finally:
+            minder.dismiss()
             shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _wait_until_removed(engine: Engine, provider: str) -> None:
-    """Wait until the engine has removed a provider's containers; those that do not end by themselves are killed."""
+    """Wait until the engine has nothing of a provider any more; what does not end by itself is removed."""
     with suppress(BoundaryError), anyio.move_on_after(_REMOVAL_SECONDS):
-        while await anyio.to_thread.run_sync(containers_of, engine, provider):  # noqa: ASYNC110 -- nobody tells us
+        while await anyio.to_thread.run_sync(left_of, engine, provider):  # noqa: ASYNC110 -- nobody tells us
             await anyio.sleep(_REMOVAL_PAUSE_SECONDS)
         return
     with suppress(BoundaryError):
-        for container in await anyio.to_thread.run_sync(containers_of, engine, provider):
-            await anyio.to_thread.run_sync(engine.remove_container, container)
+        await anyio.to_thread.run_sync(remove_all, engine, f"{PROVIDER_LABEL}={provider}")
 
 
 class DockerProvider:
@@ -80,8 +84,15 @@ class DockerProvider:
     shares_one_disk = False
     """Each place that can be written has the bound on disk by itself."""
 
-    def __init__(self, engine: Engine, folder: Path, options: DockerOptions, group: anyio.abc.TaskGroup) -> None:
-        """Take the engine, the folder of sockets, the options, and the task group that holds all boxes."""
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        options: DockerOptions,
+        group: anyio.abc.TaskGroup,
+        minder: GroupMinder,
+    ) -> None:
+        """Take engine, folder of sockets, options, the task group that holds all boxes, and who minds services."""
         self.engine = engine
         self._calls = EngineCalls(engine)
         self._folder = folder
@@ -95,6 +106,7 @@ class DockerProvider:
             can_bound_layers=can_bound_layers(engine),
         )
         self._options = options
+        self._minder = minder
         self._images: dict[str, ImageFacts] = {}
         self._boxes = 0
         self._proxies = AllowlistProxies(group, folder, options.pins)
@@ -112,7 +124,8 @@ class DockerProvider:
         async with self.pool.lease(order) as box:
             if request.privileges is Privileges.ROOT:
                 facts = await self._calls(self.engine.image_facts, order.plan.image)
-                yield await box.as_user(facts.user or "0")
+                own = None if request.services is None else request.services.main.user
+                yield await box.as_user(own or facts.user or "0")
             else:
                 yield box
 
@@ -128,6 +141,8 @@ class DockerProvider:
     @asynccontextmanager
     async def _open(self, order: BoxOrder) -> AsyncIterator[AgentSandbox]:
         self._boxes += 1
+        if order.request.services is not None:
+            self._minder.begin()
         async with open_box(self._calls, order, self._folder / str(self._boxes)) as sandbox:
             yield sandbox
 
@@ -152,7 +167,8 @@ class DockerProvider:
             proxy_folder=None if proxy_folder is None else str(proxy_folder),
             volumes=facts.volumes,
         )
-        proxy = VARIABLES if proxy_folder is not None else {}
+        names = () if request.services is None else request.services.names
+        proxy = proxy_variables(names) if proxy_folder is not None else {}
         own = {**proxy, **request.image.environment_variables}
         variables = {**facts.variables, **own}
         if request.image.reference is None:

@@ -127,6 +127,7 @@ def _refuse_foreign(request: LeaseRequest) -> None:
     """Refuse what only a container engine has."""
     wishes = {
         "an image of a container engine": request.image.reference is not None and not request.image.folders,
+        "services beside a box": request.services is not None,
         "root of the box": request.privileges is Privileges.ROOT,
     }
     for wish, is_asked in wishes.items():

@@ -30,7 +30,7 @@ struct agent agent;
 
 static const char usage[] =
     "usage: envfarm-agent (--unix PATH | --tcp ADDRESS:PORT | --stdio) [--unclaimed-seconds N], or --relay PATH, "
-    "or --forward ADDRESS:PORT PATH, or --sealed, or --join FILE... -- PROGRAM ARGUMENT...";
+    "or --forward ADDRESS:PORT PATH, or --sealed, or --unanswered ADDRESS..., or --join FILE... -- PROGRAM ARGUMENT...";
 
 struct options {
     const char *unix_path, *tcp, *relay;
@@ -204,6 +204,8 @@ int main(int count, char **words) {
     struct options options = {0};
     if (count == 2 && strcmp(words[1], "--sealed") == 0)
         return sealed();
+    if (count > 1 && strcmp(words[1], "--unanswered") == 0)
+        return unanswered(words + 2);
     if (count > 2 && strcmp(words[1], "--join") == 0)
         return join(words + 2);
     if (count == 4 && strcmp(words[1], "--forward") == 0)

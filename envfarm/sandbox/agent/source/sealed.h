@@ -4,4 +4,7 @@
 
 int sealed(void);
 
+/* Whether nobody outside answers, of a box with a network of its own: asked of the same addresses and more, by TCP. */
+int unanswered(char **addresses);
+
 #endif
