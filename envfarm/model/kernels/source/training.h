@@ -83,7 +83,7 @@ struct surprise {
 /* Attention of whole rows of tokens. A row has all queries, then all keys, then all values. */
 struct lesson {
     const void *projected;  /* [B * T, stride] */
-    const int32_t *firsts;  /* [B * T]: the first place of its row that a token sees; it sees all from there to itself */
+    const int32_t *firsts;  /* [B * T]: the first place of its row that a token sees; it sees from there to itself */
     const float *cosines, *sines; /* [B * T, rotary_dim / 2] */
     const float *sinks;     /* [H], or NULL */
     void *out;              /* out, [B * T, H * U]; NULL for a gradient, and where float32 is enough */

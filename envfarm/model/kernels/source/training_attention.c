@@ -113,6 +113,14 @@ INLINE void read_keys(const struct place *at, const bool halves) {
     turn_tiles(room->key_columns, room->keys, tokens, at->key_width);
 }
 
+INLINE void set_product(struct tile_product product) {
+    multiply(product, false);
+}
+
+INLINE void add_product(struct tile_product product) {
+    multiply(product, true);
+}
+
 /* Reads a tile's queries, scaled, and returns the first key that one of them sees. */
 INLINE int64_t read_queries(const struct place *at, const bool halves) {
     const struct lesson *lesson = at->lesson;
@@ -136,9 +144,8 @@ INLINE int64_t read_queries(const struct place *at, const bool halves) {
 /* Leaves the scores of a tile, `UNSEEN` where a query does not see a key. */
 static void score_tile(const struct place *at, int64_t key) {
     struct room *room = at->room;
-    multiply((struct tile_product){room->queries, room->key_columns + key * at->key_width, room->scores, at->key_width,
-                                   1, TILE, TILE, TILE, TILE, at->lesson->head_dim},
-             false);
+    set_product((struct tile_product){room->queries, room->key_columns + key * at->key_width, room->scores,
+                                      at->key_width, 1, TILE, TILE, TILE, TILE, at->lesson->head_dim});
     const whole_vector lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int64_t i = 0; i < TILE; i++) {
         if (key + TILE <= at->query && room->firsts[i] <= key)
@@ -196,9 +203,8 @@ INLINE void attend_tile(const struct place *at, const bool halves) {
     for (int64_t key = low / TILE * TILE; key <= at->query; key += TILE) {
         score_tile(at, key);
         soften(at);
-        multiply((struct tile_product){room->scores, room->values + key * width, room->outs, TILE, 1, width, width, TILE,
-                                       width, TILE},
-                 true);
+        add_product((struct tile_product){room->scores, room->values + key * width, room->outs, TILE, 1, width, width,
+                                          TILE, width, TILE});
     }
     int64_t kept = (at->row * lesson->heads + at->head) * lesson->tokens + at->query;
     for (int64_t i = 0; i < TILE && at->query + i < lesson->tokens; i++) {
@@ -222,7 +228,8 @@ INLINE float read_gradients(const struct place *at, const bool halves) {
     for (int64_t i = 0; i < TILE; i++) {
         bool is_real = at->query + i < lesson->tokens;
         int64_t token = at->row * lesson->tokens + at->query + i;
-        int64_t begin = (token * lesson->heads + at->head) * lesson->v_head_dim, size = is_real ? lesson->v_head_dim : 0;
+        int64_t begin = (token * lesson->heads + at->head) * lesson->v_head_dim;
+        int64_t size = is_real ? lesson->v_head_dim : 0;
         float *of_out = room->outs + i * width;
         read_head(of_out, width, lesson->of_out, begin, size, 1, halves);
         vector delta = vector_of(0);
@@ -242,11 +249,11 @@ INLINE float read_gradients(const struct place *at, const bool halves) {
 /* Leaves shares in `scores`, and what scores are to change by in `slopes`. */
 static void slope_tile(const struct place *at, int64_t key) {
     struct room *room = at->room;
-    multiply((struct tile_product){room->outs, room->value_columns + key * at->value_width, room->slopes, at->value_width,
-                                   1, TILE, TILE, TILE, TILE, at->lesson->v_head_dim},
-             false);
+    set_product((struct tile_product){room->outs, room->value_columns + key * at->value_width, room->slopes,
+                                      at->value_width, 1, TILE, TILE, TILE, TILE, at->lesson->v_head_dim});
     for (int64_t i = 0; i < TILE; i++) {
-        vector most = vector_of(room->largest[i]), factor = vector_of(room->totals[i]), delta = vector_of(room->deltas[i]);
+        vector most = vector_of(room->largest[i]), factor = vector_of(room->totals[i]);
+        vector delta = vector_of(room->deltas[i]);
         for (int v = 0; v < TILE / LANES; v++) {
             float *score = room->scores + i * TILE + v * LANES, *slope = room->slopes + i * TILE + v * LANES;
             vector share = share_of(load(score), most, factor);
@@ -265,12 +272,11 @@ INLINE float learn_tile(const struct place *at, const bool halves) {
     for (int64_t key = low / TILE * TILE; key <= at->query; key += TILE) {
         score_tile(at, key);
         slope_tile(at, key);
-        multiply((struct tile_product){room->scores, room->outs, room->of_values + key * u, 1, TILE, u, u, TILE, u, TILE},
-                 true);
-        multiply((struct tile_product){room->slopes, room->queries, room->of_keys + key * c, 1, TILE, c, c, TILE, c, TILE},
-                 true);
-        multiply((struct tile_product){room->slopes, room->keys + key * c, room->of_queries, TILE, 1, c, c, TILE, c, TILE},
-                 true);
+        float *of_values = room->of_values + key * u, *of_keys = room->of_keys + key * c;
+        const float *keys = room->keys + key * c;
+        add_product((struct tile_product){room->scores, room->outs, of_values, 1, TILE, u, u, TILE, u, TILE});
+        add_product((struct tile_product){room->slopes, room->queries, of_keys, 1, TILE, c, c, TILE, c, TILE});
+        add_product((struct tile_product){room->slopes, keys, room->of_queries, TILE, 1, c, c, TILE, c, TILE});
     }
     for (int64_t i = 0; i < TILE && at->query + i < lesson->tokens; i++) {
         int64_t token = at->row * lesson->tokens + at->query + i;
