@@ -198,7 +198,8 @@ class ModelBench:
         )
         count = shape[0] * shape[1]
         return (
-            f"training step, rows of {recipe.row_tokens:,}: {count / mine:,.0f} tokens/s, "
+            f"training step, rows of {recipe.row_tokens:,}, by {'kernels' if calls else 'torch'}: "
+            f"{count / mine:,.0f} tokens/s, "
             f"plain eager {count / peer:,.0f}: {ratio:.2f} x ({bar})"
         )
 

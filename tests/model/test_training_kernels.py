@@ -250,6 +250,20 @@ def test_what_is_no_number_stays_none(small_config: Make, make_model: Make) -> N
         weight.data = kept
 
 
+def test_routers_read_numbers_that_are_not_rounded(small_config: Make, make_model: Make) -> None:
+    model, read = make_model(small_config()), list[Tensor]()
+    model.model.layers[1].mlp.gate.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    KernelLosses(open_calls(), model, torch.bfloat16).compute(some_batch(), slice(0, 0))
+    assert read[0].dtype is torch.float32
+    assert not torch.equal(read[0], read[0].bfloat16().float())
+
+
+def test_a_target_outside_the_vocabulary_is_refused() -> None:
+    for target in (7, 1 << 40):
+        with pytest.raises(IndexError, match="vocabulary has 7 tokens"):
+            mean_loss(open_calls(), drawn(2, 8), drawn(7, 8), torch.tensor([0, target]))
+
+
 def test_some_steps_are_those_of_torch() -> None:
     config = PRESETS["tiny"].config
     schedule = Schedule(peak=3e-3, warmup_steps=2, steps=12, decay_share=0.4)

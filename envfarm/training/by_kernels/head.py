@@ -13,7 +13,13 @@ def mean_loss(calls: Calls, hidden_N_D: Tensor, weight_V_D: Tensor, targets_N: T
     """Return the mean nats of the tokens whose target is not negative; 0 where there are none.
 
     Gradients of hidden states and weights are computed at once, while the logits are there: backward only scales them.
+
+    Raises:
+        IndexError: A target is no token of the vocabulary.
     """
+    if len(targets_N) and int(targets_N.max()) >= len(weight_V_D):
+        message = f"a target is {int(targets_N.max())}: the vocabulary has {len(weight_V_D)} tokens"
+        raise IndexError(message)
     mean: Tensor = _Losses.apply(calls, hidden_N_D, weight_V_D, targets_N.contiguous())
     return mean
 
