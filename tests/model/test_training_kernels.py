@@ -17,12 +17,14 @@ from envfarm.model.layout import Layout, visible_bias
 from envfarm.model.mimo import MiMo
 from envfarm.model.norm import RMSNorm
 from envfarm.model.rotary import rotary_angles, turn
+from envfarm.training.by_kernels import team
 from envfarm.training.by_kernels.attention import Sight, attend
 from envfarm.training.by_kernels.calls import Calls, choose_calls
 from envfarm.training.by_kernels.experts import run_experts
 from envfarm.training.by_kernels.head import mean_loss
 from envfarm.training.by_kernels.losses import KernelLosses
 from envfarm.training.by_kernels.rows import add_and_norm, gate
+from envfarm.training.by_kernels.team import OpenMPTeam, WorkersTeam, find_openmp, make_team
 from envfarm.training.losses import Losses, compute_losses
 from envfarm.training.optimiser import make_optimiser
 from envfarm.training.packing import Batch
@@ -131,11 +133,26 @@ def test_experts_in_bfloat16_are_nearer_than_torch_comes(small_config: Make) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_bits_depend_on_neither_threads_nor_processor(dtype: torch.dtype, small_config: Make, make_model: Make) -> None:
     model, batch = make_model(small_config()), some_batch(4, 200)
-    every = [(kind, threads) for kind in USABLE for threads in (1, 3)]
-    computes = [KernelLosses(open_calls(*one), model, dtype) for one in every]
+    every = [open_calls(kind, threads) for kind in USABLE for threads in (1, 3)]
+    every.append(open_calls(threads=3))
+    every[-1]._team = WorkersTeam(3)
+    computes = [KernelLosses(one, model, dtype) for one in every]
     found = [gradients(model, losses.compute(batch, slice(0, 2))) for losses in computes]
-    for one, other in zip(every[1:], found[1:], strict=True):
-        assert all(torch.equal(other[name], found[0][name]) for name in other), one
+    for number, other in enumerate(found[1:]):
+        assert all(torch.equal(other[name], found[0][name]) for name in other), number
+
+
+def test_threads_are_those_of_torch_where_they_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    library = open_calls().library
+    found = find_openmp()
+    assert isinstance(make_team(library, 2), WorkersTeam if found is None else OpenMPTeam)
+    for content in (b"", b"7f00-7f01 r-xp 00000000 00:00 1 /somewhere/else/libgomp.so.1\n"):
+        (tmp_path / "maps").write_bytes(content)
+        monkeypatch.setattr(team, "_MAPPED", tmp_path / "maps")
+        assert find_openmp() is None
+        assert isinstance(make_team(library, 2), WorkersTeam)
+    monkeypatch.setattr(team, "_MAPPED", tmp_path / "nothing")
+    assert find_openmp() is None
 
 
 def attend_exactly(attention: Attention, x_N_D: Tensor, layout: Layout, bias: Tensor, theta: float) -> Tensor:

@@ -102,6 +102,8 @@ def _sign_training(library: ctypes.CDLL) -> None:
     library.envfarm_lesson.restype = None
     library.envfarm_lesson_floats.argtypes = [pointer]
     library.envfarm_lesson_floats.restype = whole
+    library.envfarm_work.argtypes = [pointer]
+    library.envfarm_work.restype = None
 
 
 @cache

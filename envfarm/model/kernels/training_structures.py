@@ -87,5 +87,14 @@ class Lesson(ctypes.Structure):
     ]
 
 
-ALL = (Norm, NormGradient, Gate, Spread, Collect, Surprise, Lesson)
+class Team(ctypes.Structure):
+    """A call in parts."""
+
+    _fields_: ClassVar[_Fields] = [
+        *((name, _POINTER) for name in ("call", "structure", "bounds", "memories", "thread_number", "thread_count")),
+        ("parts", _WHOLE),
+    ]
+
+
+ALL = (Norm, NormGradient, Gate, Spread, Collect, Surprise, Lesson, Team)
 """In the order of `training.h`."""

@@ -1,19 +1,16 @@
 """Calls into the kernels' library: rows are shared by as many threads as torch has, and no number depends on how."""
 
 import ctypes
-from collections.abc import Callable
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from envfarm.model.kernels.libraries import Kind, open_library, usable_kinds
-from envfarm.model.kernels.workers import Workers
+from envfarm.training.by_kernels.team import make_team
 
-_FEWEST_ROWS = 256
-"""Of a thread: waking one costs 50 us, and so many rows take about as long."""
+_FEWEST_ROWS = 64
+"""Of a thread: fewer take a few microseconds, which is what a team costs."""
 
 
 class Calls:
@@ -28,25 +25,20 @@ class Calls:
 
     def __init__(self, kind: Kind, threads: int) -> None:
         self.library = open_library(kind)
-        self._workers = Workers(threads)
-        self._scratches: list[Tensor] = [torch.empty(0) for _ in range(self._workers.count)]
+        self._team = make_team(self.library, threads)
+        self._memories: list[Tensor] = [torch.empty(0) for _ in range(self._team.threads)]
         self._logits = torch.empty(0)
 
     def share(self, name: str, structure: ctypes.Structure, count: int, fewest: int = _FEWEST_ROWS) -> None:
         """Do rows 0 up to, not including, `count`; nobody gets fewer than `fewest` if there is more than one."""
-        call: Callable[..., None] = getattr(self.library, name)
-        address = ctypes.byref(structure)
-        self._workers.run([partial(call, address, begin, end) for begin, end in self._parts(count, fewest)])
+        self._team.run(getattr(self.library, name), structure, self._parts(count, fewest))
 
     def share_with_memory(self, name: str, structure: ctypes.Structure, count: int, floats: int) -> None:
         """Do `count` items, each thread with memory of its own."""
-        call: Callable[..., None] = getattr(self.library, name)
-        address, jobs = ctypes.byref(structure), []
-        for thread, (begin, end) in enumerate(self._parts(count, 1)):
-            if len(self._scratches[thread]) < floats:
-                self._scratches[thread] = torch.empty(floats)
-            jobs.append(partial(call, address, begin, end, self._scratches[thread].data_ptr()))
-        self._workers.run(jobs)
+        if len(self._memories[0]) < floats:
+            self._memories = [torch.empty(floats) for _ in self._memories]
+        addresses = [memory.data_ptr() for memory in self._memories]
+        self._team.run(getattr(self.library, name), structure, self._parts(count, 1), addresses)
 
     def logits_room(self, rows: int, vocabulary: int, dtype: torch.dtype) -> Tensor:
         """Return memory for logits, [rows, vocabulary]: the same in each step, and lost when it is asked for again.
@@ -57,9 +49,10 @@ class Calls:
             self._logits = torch.empty(rows * vocabulary, dtype=dtype)
         return self._logits[: rows * vocabulary].view(rows, vocabulary)
 
-    def _parts(self, count: int, fewest: int) -> list[tuple[int, int]]:
-        parts = min(self._workers.count, max(count // fewest, 1))
-        return list(pairwise(count * part // parts for part in range(parts + 1)))
+    def _parts(self, count: int, fewest: int) -> list[int]:
+        """Return where parts begin, and where the last one ends."""
+        parts = min(self._team.threads, max(count // fewest, 1))
+        return [count * part // parts for part in range(parts + 1)]
 
 
 def choose_calls(device: str, threads: int) -> Calls | None:

@@ -49,7 +49,7 @@ EXPORTED int64_t envfarm_structure_bytes(int64_t number) {
         sizeof(struct memory), sizeof(struct segment),   sizeof(struct step),
         sizeof(struct head),   sizeof(struct norm),      sizeof(struct norm_gradient),
         sizeof(struct gate),   sizeof(struct spread),    sizeof(struct collect),
-        sizeof(struct surprise), sizeof(struct lesson),
+        sizeof(struct surprise), sizeof(struct lesson),   sizeof(struct team),
     };
     return number < (int64_t)(sizeof sizes / sizeof *sizes) ? sizes[number] : 0;
 }

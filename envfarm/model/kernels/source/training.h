@@ -98,4 +98,15 @@ struct lesson {
     int32_t halves;
 };
 
+/* A call in parts: part i goes from bounds[i] up to, not including, bounds[i + 1]. */
+struct team {
+    void (*call)(void);
+    const void *structure;
+    const int64_t *bounds;  /* [parts + 1] */
+    float *const *memories; /* one for each thread; NULL where the call takes none */
+    int (*thread_number)(void);
+    int (*thread_count)(void);
+    int64_t parts;
+};
+
 #endif
