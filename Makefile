@@ -25,6 +25,7 @@ testagent: $(STAMP) ## Run the agent's tests: every kind of agent, rebuilt, unde
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(wildcard tests/*/test_agent_*.py)
 
 testdocker: docker ## Run the tests on a real Docker daemon, which is installed and started where there is none.
+	scripts/fetch_registry.sh $(VENV)/registry
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile $(wildcard tests/*/test_docker_*.py)
 
 testmodel: $(MODEL_STAMP) ## Run the model's tests; installs torch, 5 GB with its libraries.

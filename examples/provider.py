@@ -18,7 +18,7 @@ from envfarm.sandbox.client.roads import UnixRoad
 from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Sandbox
 
-IMAGE = "envfarm-base:bookworm-1"  # envfarm images base
+IMAGE = "envfarm-base:bookworm-2"  # envfarm images base
 
 
 class ExampleProvider:

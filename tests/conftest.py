@@ -51,6 +51,15 @@ def allowlist_checks() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def memory_groups() -> ModuleType:
+    """Control groups in which the kernel ends processes for want of memory; see tests/data/memory_groups.py."""
+    module = _load_data("memory_groups.py")
+    if not module.may_bound_memory():
+        pytest.skip("this user may make no control groups for memory: run as root")
+    return module
+
+
+@pytest.fixture(scope="session")
 def docker_base() -> str:
     """Return the reference of the base image, made where it is missing; by one worker, while the others wait."""
     from envfarm.errors import MissingToolError

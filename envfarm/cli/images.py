@@ -1,6 +1,7 @@
 """`envfarm images`: the images that boxes of a container engine are made from."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -33,7 +34,7 @@ def base_command(*, base: Base = None) -> None:
     setting = base or docker_base(load_settings(Path.cwd(), os.environ))
     console = Console(stderr=True)
     with open_engine() as engine:
-        reference = ensure_base(engine, setting, console.print)
+        reference = ensure_base(engine, setting, partial(console.print, soft_wrap=True))
         facts = engine.image_facts(reference)
     Console().print(f"{reference}  {facts.image_id}  {facts.size_bytes / 1e6:.0f} MB", soft_wrap=True)
 

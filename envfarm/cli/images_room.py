@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from envfarm.cli.image_options import GIGABYTE, Budget, Cache, as_megabytes, print_json
 from envfarm.settings import load_settings
@@ -43,7 +43,9 @@ def ls_command(
         told = {"images": rows, "foreign_images": others, "total_bytes": total, "layers_in_cache": len(layers)}
         print_json({**told, "unknown_images": strays})
         return
-    table = Table("task", "image", "task layer", "shared layers", "audit", box=None)
+    table = Table(
+        Column("task", no_wrap=True), Column("image", overflow="fold"), "task layer", "shared layers", "audit", box=None
+    )
     for row, known in zip(rows, images, strict=True):
         sizes = {layer.name: layer.size_bytes for layer in known.built.layers}
         shared = sum(sizes.values()) - sizes.get("task", 0)

@@ -15,7 +15,7 @@ import anyio
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from envfarm.cli.mining_progress import MiningProgress
 from envfarm.errors import OutputFolderError, UserError
@@ -152,7 +152,7 @@ async def _mine_until_interrupted(
 
 
 def _print_report(console: Console, report: MineReport, out: Path) -> None:
-    table = Table("task", "fail to pass", "pass to pass", "statement from", "links")
+    table = Table(Column("task", no_wrap=True), "fail to pass", "pass to pass", "statement from", "links")
     for task in report.tasks:
         counts = (str(len(task.fail_to_pass)), str(len(task.pass_to_pass)))
         table.add_row(task.task_id, *counts, task.statement_source, " ".join(task.links))

@@ -1,10 +1,13 @@
-"""The variables that every command of a box has, and places that boxes have. PURE."""
+"""The variables that every command of a box has, and places and names that boxes have. PURE."""
 
 from collections.abc import Mapping
 
 from envfarm.sandbox.contract import ENVIRONMENT, PROJECT
 
 HOME = "/home/user"
+HOST_NAME = "envfarm"
+HOSTS = f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n"
+"""What /etc/hosts says in a box without a network."""
 PROXY_FOLDER = "/.envfarm/proxy"
 """Where a box sees the folder with the socket of an allowlist's proxy, read-only."""
 

@@ -148,7 +148,7 @@ def test_a_workspace_that_cannot_be_read_whole_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("step", ["while :; do echo on; sleep 0.2; done", "sleep 600"])
 def test_a_build_that_does_not_end_is_ended_and_so_is_the_command(make: Make, step: str) -> None:
-    recipe = f"FROM envfarm-base:bookworm-1\nRUN : {os.getpid()}; {step}\n"
+    recipe = f"FROM envfarm-base:bookworm-2\nRUN : {os.getpid()}; {step}\n"
     toml = "[verifier]\n[environment]\nbuild_timeout_sec = 3.0\n"
     folder = make({"task.toml": toml, "environment/Dockerfile": recipe})
     words = [str(Path(sys.executable).with_name("envfarm")), "grade", str(folder), "--no-op", "--sandbox", "docker"]
@@ -189,7 +189,7 @@ def test_a_recipe_that_is_none_is_the_tasks_and_a_registry_that_is_away_is_not(
 
 def test_a_build_has_no_more_than_half_of_the_memory(make: Make) -> None:
     recipe = (
-        "FROM envfarm-base:bookworm-1\nRUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max "
+        "FROM envfarm-base:bookworm-2\nRUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max "
         f"2>/dev/null > /limit; : {time.time()}\n"
     )
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -353,7 +353,7 @@ def test_a_build_that_is_killed_leaves_nothing_half_made_and_goes_on(place: Envf
 
 def test_mistakes_are_one_line(place: Envfarm, task: Path, tmp_path: Path) -> None:
     assert place("images", "verify", task, code=2).splitlines() == [
-        "envfarm: tiny-0001 has no image on envfarm-base:bookworm-1 here: envfarm images build it first"
+        "envfarm: tiny-0001 has no image on envfarm-base:bookworm-2 here: envfarm images build it first"
     ]
     assert "name a task folder" in place("images", "build", tmp_path / "nothing", code=2)
 

@@ -8,26 +8,38 @@ import pytest
 
 from envfarm.sandbox.local import cgroups
 from envfarm.sandbox.local.cgroups import ControlGroups, make_control_groups, remove_group
+from envfarm.sandbox.local.memory_kills import MemoryKills
 
 
 @pytest.mark.parametrize(
-    ("files", "kills"),
+    ("before", "after", "told"),
     [
-        ({}, 0),
-        ({"memory.events": "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 9\n"}, 2),
-        ({"memory.oom_control": "oom_kill_disable 1\nunder_oom 1\noom_kill 5\n"}, 5),
-        ({"memory.oom_control": "oom_kill_disable 1\nunder_oom 0\n"}, 0),
-        ({"memory.events": "oom 1\n", "memory.oom_control": "oom_kill 4\n"}, 4),
+        ({}, {}, (0, 0)),
+        ({"memory.events": "max 7\noom 3\noom_kill 2\n"}, {"memory.events": "max 7\noom 3\noom_kill 2\n"}, (0, 0)),
+        ({"memory.events": "oom 3\noom_kill 2\noom_group_kill 9\n"}, {"memory.events": "oom 4\noom_kill 4\n"}, (2, 0)),
+        ({"memory.events": "oom 3\noom_kill 2\n"}, {"memory.events": "oom 3\noom_kill 3\n"}, (0, 1)),
+        ({"memory.oom_control": "under_oom 0\n"}, {"memory.oom_control": "under_oom 1\n"}, (0, 0)),
+        (
+            {"memory.oom_control": "oom_kill 5\n", "memory.limit_in_bytes": "99999744\n"},
+            {"memory.oom_control": "oom_kill 6\n", "memory.max_usage_in_bytes": "98000000\n"},
+            (1, 0),
+        ),
+        (
+            {"memory.oom_control": "oom_kill 5\n", "memory.limit_in_bytes": "99999744\n"},
+            {"memory.oom_control": "oom_kill 6\n", "memory.max_usage_in_bytes": "97000000\n"},
+            (0, 1),
+        ),
     ],
 )
-def test_kills_for_want_of_memory_are_read_in_either_version(tmp_path: Path, files: dict[str, str], kills: int) -> None:
-    for name, text in files.items():
+def test_kills_for_want_of_memory_are_read_in_either_version(
+    tmp_path: Path, before: dict[str, str], after: dict[str, str], told: tuple[int, int]
+) -> None:
+    for name, text in before.items():
         (tmp_path / name).write_text(text)
-    assert ControlGroups((tmp_path,), memory=tmp_path).out_of_memory_kills() == kills
-
-
-def test_without_a_group_for_memory_there_are_no_kills_to_read() -> None:
-    assert ControlGroups().out_of_memory_kills() == 0
+    kills = MemoryKills(tmp_path)
+    for name, text in after.items():
+        (tmp_path / name).write_text(text)
+    assert kills.look() == told
 
 
 def test_groups_are_joined_through_their_own_files(tmp_path: Path) -> None:

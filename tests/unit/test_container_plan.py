@@ -9,7 +9,7 @@ from envfarm.errors import SettingsError
 from envfarm.records.image import Folder, FolderAccess, Image
 from envfarm.sandbox.client.box_users import resolve_user
 from envfarm.sandbox.contract import LeaseRequest, Limits, Network, Privileges
-from envfarm.sandbox.docker.container import ContainerPlan, complete_body, plan_container
+from envfarm.sandbox.docker.container import ContainerPlan, DriverFacts, complete_body, plan_container
 from envfarm.sandbox.docker.engine_errors import split_reference
 from envfarm.sandbox.docker.options import read_options
 
@@ -24,9 +24,8 @@ GROUPS = "root:x:0:\nusers:x:100:\nwheel:x:10:ann,bob\nodd:x:none:ann\nhuge:x:99
 
 
 def plan(request: LeaseRequest = REQUEST, *, driver: int = 1234, bounds: bool = False) -> ContainerPlan:
-    return plan_container(
-        request, image="base:1", driver_uid=driver, agent_program="/host/agent", can_bound_layers=bounds
-    )
+    facts = DriverFacts(uid=driver, agent_program="/host/agent", hosts_file="/host/hosts", can_bound_layers=bounds)
+    return plan_container(request, facts, image="base:1")
 
 
 def host(request: LeaseRequest = REQUEST, *, driver: int = 1234, bounds: bool = False) -> dict[str, Any]:
@@ -47,8 +46,18 @@ def test_an_ordinary_box_has_no_rights_and_no_network() -> None:
 
 @pytest.mark.parametrize("network", [Network.NONE, Network.ALLOWLIST, Network.PUBLIC])
 def test_only_the_public_network_is_a_network(network: Network) -> None:
-    expected = "bridge" if network is Network.PUBLIC else "none"
-    assert host(replace(REQUEST, network=network))["NetworkMode"] == expected
+    is_public = network is Network.PUBLIC
+    made = plan(replace(REQUEST, network=network)).body
+    assert made["HostConfig"]["NetworkMode"] == ("bridge" if is_public else "none")
+    assert made["NetworkDisabled"] is not is_public
+    names = [mount["Source"] for mount in made["HostConfig"]["Mounts"] if mount["Target"] == "/etc/hosts"]
+    assert names == ([] if is_public else ["/host/hosts"])
+
+
+def test_a_foreign_box_with_its_root_has_the_engine_s_own_loopback_and_names() -> None:
+    made = plan(replace(FOREIGN, privileges=Privileges.ROOT)).body
+    assert not made["NetworkDisabled"]
+    assert not [mount for mount in made["HostConfig"]["Mounts"] if mount["Target"] == "/etc/hosts"]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +150,8 @@ def test_labels_say_whose_a_container_is() -> None:
 
 def test_volumes_of_an_image_are_places_of_the_box_where_its_layer_cannot_be_written() -> None:
     def places(request: LeaseRequest) -> set[str]:
-        made = plan_container(
-            request,
-            image="i",
-            driver_uid=0,
-            agent_program="/agent",
-            can_bound_layers=False,
-            volumes=("/data/", "/tmp", "/shown"),  # noqa: S108 -- inside
-        )
+        facts = DriverFacts(uid=0, agent_program="/agent", hosts_file="/hosts", can_bound_layers=False)
+        made = plan_container(request, facts, image="i", volumes=("/data/", "/tmp", "/shown"))  # noqa: S108 -- inside
         return set(made.body["HostConfig"]["Tmpfs"])
 
     shown = Folder(source="/s", target="/shown")

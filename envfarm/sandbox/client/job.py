@@ -105,6 +105,7 @@ class JobEnd:
         out_of_memory: Whether a memory bound ended it.
         left_processes: Whether processes of it live on.
         unwatched: Whether somebody killed its watcher: its tree is gone, and how it would have ended is unknown.
+        machine_out_of_memory: Whether the kernel ended a process of the box, ever, though the box was within its bound.
     """
 
     exit_code: int | None = None
@@ -119,6 +120,7 @@ class JobEnd:
     out_of_memory: bool = False
     left_processes: bool = False
     unwatched: bool = False
+    machine_out_of_memory: bool = False
 
 
 def spec_fields(spec: JobSpec) -> list[tuple[int, Value]]:
@@ -248,6 +250,7 @@ def _read_end(fields: Fields, streams: Mapping[int, StreamEnd]) -> JobEnd:
         out_of_memory=bool(flags & 2),
         left_processes=bool(flags & 4),
         unwatched=bool(flags & 8),
+        machine_out_of_memory=bool(flags & 16),
     )
 
 

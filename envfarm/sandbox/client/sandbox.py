@@ -15,6 +15,10 @@ from envfarm.sandbox.client.connection import AgentClient
 from envfarm.sandbox.client.job import Identity, JobEnd, JobSpec, Stage, StreamEnd, StreamSpec, is_missing, run_job
 from envfarm.sandbox.contract import MEBIBYTE, REPORT_FD_VARIABLE, WORKSPACE, ExecResult, Limits
 
+MACHINE_OUT_OF_MEMORY = (
+    "this machine has no memory left: its kernel ended a process of a sandbox that was within its own bound "
+    "(run fewer at a time, or bound them more tightly)"
+)
 _REPORT_DESCRIPTOR = 3
 _OPEN_FILES = 16_384
 _RLIMIT_CPU, _RLIMIT_FSIZE, _RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_NOFILE = 0, 1, 4, 6, 7
@@ -94,6 +98,8 @@ class AgentSandbox:
         try:
             async with self._explained():
                 end = await run_job(self.client, spec, stdin=stdin)
+                if end.machine_out_of_memory:
+                    raise SandboxLostError(MACHINE_OUT_OF_MEMORY)
         except OSError as error:  # of the agent's, which is no end of the command's
             message = f"the sandbox has no room for another command: {error.strerror}"
             raise SandboxRefusedError(message) from error

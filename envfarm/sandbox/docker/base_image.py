@@ -10,12 +10,13 @@ from envfarm.errors import ContainerImageMissingError, ImageBuildError, MissingT
 from envfarm.sandbox.docker.engine import Engine
 from envfarm.sandbox.docker.options import OWN_BASE
 
-BASE_TAG = "envfarm-base:bookworm-1"
+BASE_TAG = "envfarm-base:bookworm-2"
 """Another set of packages or another release gets another tag."""
 _RELEASE = "bookworm"
 _PACKAGES = (
     "ca-certificates",
     "git",
+    "less",
     "libbz2-1.0",
     "libexpat1",
     "libffi8",
@@ -30,7 +31,7 @@ _PACKAGES = (
     "tzdata",
     "zlib1g",
 )
-"""What a CPython and its usual wheels are linked with; git, since projects ask it for their version."""
+"""What a CPython and its usual wheels are linked with; git and a pager, since projects ask for them."""
 _CHANGES = ("ENV LANG=C.UTF-8", "LABEL envfarm.base=1")
 _USER = "user:x:1000:1000:user:/home/user:/bin/sh"
 _SETUP = (

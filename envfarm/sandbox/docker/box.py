@@ -20,13 +20,14 @@ from envfarm.sandbox.client.roads import UnixRoad
 from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges
 from envfarm.sandbox.docker.container import AGENT, SOCKET_NAME, ContainerPlan, complete_body
-from envfarm.sandbox.docker.engine import Engine
+from envfarm.sandbox.docker.engine import ENDED, Engine
 from envfarm.sandbox.owner_mark import owner_mark
 
 LEASE_SECONDS = 90.0
 """A box whose driver is gone ends by itself after as long."""
 _START_SECONDS = 60.0
 _COPY_SECONDS = 120.0
+_LAST_WORDS_SECONDS, _LAST_WORDS_PAUSE_SECONDS = 3.0, 0.05
 _CALLS = 16
 _ROOT = PurePosixPath("/")
 
@@ -167,9 +168,14 @@ async def _copy_folders(sandbox: AgentSandbox, order: BoxOrder) -> None:
 
 
 async def _explain_loss(calls: EngineCalls, container: str, error: SandboxLostError) -> SandboxLostError:
-    """Return the error with what the engine knows of the container's end."""
-    try:
-        why = await calls(calls.engine.why_ended, container)
-    except BoundaryError as unreachable:
-        why = str(unreachable)
+    """Return the error with what the engine knows of the container's end, once it knows that it has ended."""
+    why = ""
+    with anyio.move_on_after(_LAST_WORDS_SECONDS):
+        while ENDED not in why:
+            try:
+                why = await calls(calls.engine.why_ended, container)
+            except BoundaryError as unreachable:
+                why = str(unreachable)
+                break
+            await anyio.sleep(_LAST_WORDS_PAUSE_SECONDS)
     return SandboxLostError(f"{error} ({why})") if why else error

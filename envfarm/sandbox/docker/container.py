@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envfarm.records.image import Folder, FolderAccess
-from envfarm.sandbox.box_variables import HOME, PROXY_FOLDER
+from envfarm.sandbox.box_variables import HOME, HOST_NAME, PROXY_FOLDER
 from envfarm.sandbox.contract import WORKSPACE, LeaseRequest, Limits, Network, Privileges
 
 BOX_FOLDER = "/.envfarm"
@@ -33,9 +33,18 @@ _PURPOSE_PREFIX = "envfarm.lease."
 _OWN_PROCESSES = 16
 """For the agent and its minders, one for each command that runs."""
 _ROOTS_HOME = "/root"
+_HOSTS_PLACE = "/etc/hosts"
 _INODES_PER_BYTE = 1 / 4096
 _FEWEST_INODES = 10_000
 _UNCLAIMED_SECONDS = 60
+_FIRST_PROCESS = {
+    "Entrypoint": [AGENT],
+    "Cmd": ["--unix", f"{SOCKET_FOLDER}/{SOCKET_NAME}", "--unclaimed-seconds", str(_UNCLAIMED_SECONDS)],
+    "WorkingDir": "/",
+    "Hostname": HOST_NAME,
+    "StopSignal": "SIGKILL",
+    "Healthcheck": {"Test": ["NONE"]},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +68,28 @@ class ContainerPlan:
     is_shared: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class DriverFacts:
+    """What of this machine matters for a container.
+
+    Attributes:
+        uid: User id of the driver.
+        agent_program: Path of the agent.
+        hosts_file: File with `HOSTS`, for boxes whose network the engine does not make.
+        can_bound_layers: Whether the engine can bound what is written to a container's own layer.
+    """
+
+    uid: int
+    agent_program: str
+    hosts_file: str
+    can_bound_layers: bool
+
+
 def plan_container(
     request: LeaseRequest,
+    facts: DriverFacts,
     *,
     image: str,
-    driver_uid: int,
-    agent_program: str,
-    can_bound_layers: bool,
     proxy_folder: str | None = None,
     volumes: Sequence[str] = (),
 ) -> ContainerPlan:
@@ -73,33 +97,32 @@ def plan_container(
 
     Args:
         request: What is asked for.
+        facts: What of this machine matters.
         image: Image of the engine: the request's own or the provider's base.
-        driver_uid: User id of the driver.
-        agent_program: Path of the agent on this machine.
-        can_bound_layers: Whether the engine can bound what is written to a container's own layer.
         proxy_folder: Folder with the socket of an allowlist's proxy, where there is one.
         volumes: Places that the image wants on a disk of their own, which none bounds: empty, bounded places instead.
     """
     is_root, folders = request.privileges is Privileges.ROOT, _folders_of(request)
-    user = _user_of(folders, driver_uid, is_root=is_root)
+    user = _user_of(folders, facts.uid, is_root=is_root)
     binds, copies = _binds(folders)
-    ours = {AGENT: agent_program, PROXY_FOLDER: proxy_folder}
+    is_alone = not is_root and request.network is not Network.PUBLIC
+    ours = {
+        AGENT: facts.agent_program,
+        PROXY_FOLDER: proxy_folder,
+        _HOSTS_PLACE: facts.hosts_file if is_alone else None,
+    }
     binds += [_bind(source, target, read_only=True) for target, source in ours.items() if source is not None]
     brings_workspace = request.image.reference is not None and not any(_is_workspace(folder) for folder in folders)
     writable_layer = is_root or brings_workspace
     volumes = () if writable_layer else volumes
     places = _places(folders, volumes, is_root=is_root, brings_workspace=brings_workspace)
     body = {
+        **_FIRST_PROCESS,
         "Image": image,
-        "Entrypoint": [AGENT],
-        "Cmd": ["--unix", f"{SOCKET_FOLDER}/{SOCKET_NAME}", "--unclaimed-seconds", str(_UNCLAIMED_SECONDS)],
         "User": f"{user}:{user}",
-        "WorkingDir": "/",
-        "Hostname": "envfarm",
-        "StopSignal": "SIGKILL",
-        "Healthcheck": {"Test": ["NONE"]},
+        "NetworkDisabled": is_alone,  # loopback is then the runtime's work, at half of what a start costs
         "HostConfig": {
-            **_bounds(request.limits, bound_layer=writable_layer and can_bound_layers),
+            **_bounds(request.limits, bound_layer=writable_layer and facts.can_bound_layers),
             "AutoRemove": True,
             "IpcMode": "private",
             "LogConfig": {"Type": "none"},
@@ -110,13 +133,13 @@ def plan_container(
             **({} if is_root else {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges:true"]}),
         },
     }
-    facts = (body, copies, sorted(request.image.environment_variables.items()), request.network, request.allowed_hosts)
+    told = (body, copies, sorted(request.image.environment_variables.items()), request.network, request.allowed_hosts)
     return ContainerPlan(
         image=image,
         user=user,
         body=body,
         copies=tuple(copies),
-        key=repr((facts, request.limits, request.keeps_background)),
+        key=repr((told, request.limits, request.keeps_background)),
         is_shared=_writes_folders(folders),
     )
 

@@ -27,6 +27,7 @@ _BUILD_SECONDS = 3600
 _CONNECTIONS = 32
 _NOT_FOUND, _CONFLICT = 404, 409
 _LOADED_ID = re.compile(r"sha256:[0-9a-f]{64}")
+ENDED = "its first process ended with"
 START = "start it, for instance with: make docker (or: sudo systemctl start docker)"
 PERMISSION = "allow this user with: sudo usermod -aG docker $USER, and log in again"
 
@@ -69,6 +70,7 @@ class Engine:
         """Take a connected client and the path of the daemon's socket."""
         self._api: Any = api  # its types are in part missing
         self._socket_path = socket_path
+        self._facts: dict[str, Any] | None = None
 
     # Containers
 
@@ -113,7 +115,7 @@ class Engine:
                 elif action == "kill":
                     words.append(f"it was killed from outside by signal {attributes.get('signal', '?')}")
                 elif action == "die":
-                    words.append(f"its first process ended with {attributes.get('exitCode', '?')}")
+                    words.append(f"{ENDED} {attributes.get('exitCode', '?')}")
         return ", ".join(dict.fromkeys(words))
 
     # Images
@@ -273,9 +275,11 @@ class Engine:
     # The engine itself
 
     def facts(self) -> Mapping[str, Any]:
-        """Return what the engine says of itself, as its API has it."""
-        with self._mapped("the engine"):
-            return dict(self._api.info())
+        """Return what the engine said of itself when it was first asked, as its API has it; it takes it a while."""
+        if self._facts is None:
+            with self._mapped("the engine"):
+                self._facts = dict(self._api.info())
+        return self._facts
 
     def _now(self) -> str:
         """Return the next second by the engine's own clock: this process's may have jumped."""

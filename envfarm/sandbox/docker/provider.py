@@ -13,12 +13,12 @@ import anyio.to_thread
 from envfarm.errors import BoundaryError, MissingToolError, SandboxStartError
 from envfarm.sandbox.agent.programs import agent_program
 from envfarm.sandbox.allowlist.way_out import VARIABLES, AllowlistProxies
-from envfarm.sandbox.box_variables import base_variables
+from envfarm.sandbox.box_variables import HOSTS, base_variables
 from envfarm.sandbox.client.sandbox import AgentSandbox
 from envfarm.sandbox.contract import LeaseRequest, Network, Privileges, Sandbox
 from envfarm.sandbox.docker.base_image import find_base
 from envfarm.sandbox.docker.box import BoxOrder, EngineCalls, open_box
-from envfarm.sandbox.docker.container import plan_container
+from envfarm.sandbox.docker.container import DriverFacts, plan_container
 from envfarm.sandbox.docker.engine import Engine, ImageFacts, open_engine
 from envfarm.sandbox.docker.leftovers import containers_of, remove_leftovers
 from envfarm.sandbox.docker.options import DockerOptions, read_options
@@ -85,8 +85,16 @@ class DockerProvider:
         self.engine = engine
         self._calls = EngineCalls(engine)
         self._folder = folder
+        hosts_file = folder / "hosts"
+        hosts_file.write_text(HOSTS)
+        hosts_file.chmod(0o644)
+        self._facts = DriverFacts(
+            uid=geteuid(),
+            agent_program=str(agent_program()),
+            hosts_file=str(hosts_file),
+            can_bound_layers=can_bound_layers(engine),
+        )
         self._options = options
-        self._bounds_layers = can_bound_layers(engine)
         self._images: dict[str, ImageFacts] = {}
         self._boxes = 0
         self._proxies = AllowlistProxies(group, folder, options.pins)
@@ -139,10 +147,8 @@ class DockerProvider:
         facts = self._images[image]
         plan = plan_container(
             request,
+            self._facts,
             image=image,
-            driver_uid=geteuid(),
-            agent_program=str(agent_program()),
-            can_bound_layers=self._bounds_layers,
             proxy_folder=None if proxy_folder is None else str(proxy_folder),
             volumes=facts.volumes,
         )

@@ -65,17 +65,6 @@ class ControlGroups:
         gone = [remove_group(folder) for folder in self.folders]
         return all(gone)
 
-    def out_of_memory_kills(self) -> int:
-        """Return how many processes of the groups the kernel ended for want of memory."""
-        if self.memory is None:
-            return 0
-        for name in ("memory.events", "memory.oom_control"):
-            with contextlib.suppress(OSError):
-                for line in (self.memory / name).read_text().splitlines():
-                    if line.startswith("oom_kill "):
-                        return int(line.split()[1])
-        return 0
-
 
 def make_control_groups(name: str) -> ControlGroups:
     """Return new groups, still without bounds; empty ones where this user may not make any."""

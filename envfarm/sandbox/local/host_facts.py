@@ -8,6 +8,7 @@ from pathlib import Path
 
 from envfarm.errors import MissingToolError
 from envfarm.sandbox.agent.programs import agent_program
+from envfarm.sandbox.box_variables import HOSTS
 
 AGENT = "/.envfarm/agent"
 """Where the agent lies inside; it is the first process there."""
@@ -131,7 +132,7 @@ def _make_etc(folder: Path) -> None:
     made_up = {
         "passwd": f"root:x:0:0:root:/:/bin/sh\nuser:x:{IDENTITY}:{IDENTITY}:user:/home/user:/bin/sh\n",
         "group": f"root:x:0:\nuser:x:{IDENTITY}:\n",
-        "hosts": "127.0.0.1 localhost envfarm\n::1 localhost\n",
+        "hosts": HOSTS,
     }
     for name, text in made_up.items():
         (folder / name).write_text(text)

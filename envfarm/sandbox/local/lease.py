@@ -1,6 +1,7 @@
 """The driver's side of one lease: the channel to its holder, and the sandbox over the agent that the holder started."""
 
 import json
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +11,10 @@ import anyio
 
 from envfarm.errors import MissingToolError, SandboxLostError, SandboxStartError
 from envfarm.sandbox.client.connection import AgentClient
-from envfarm.sandbox.client.sandbox import AgentSandbox, BoxSettings
+from envfarm.sandbox.client.sandbox import MACHINE_OUT_OF_MEMORY, AgentSandbox, BoxSettings
 from envfarm.sandbox.contract import WORKSPACE, ExecResult
 from envfarm.sandbox.local.cgroups import ControlGroups
+from envfarm.sandbox.local.memory_kills import MemoryKills
 
 _MAXIMUM_MESSAGE = 1 << 20
 _LAST_WORDS_SECONDS = 2.0
@@ -106,6 +108,7 @@ class LocalSandbox(AgentSandbox):
         """Take the agent, what all commands share, the holder's channel, and the lease's control groups."""
         super().__init__(client, settings, channel.explain)
         self.groups = groups
+        self._memory = MemoryKills(groups.memory)
 
     async def exec(
         self,
@@ -118,7 +121,7 @@ class LocalSandbox(AgentSandbox):
         report_limit_bytes: int = 0,
     ) -> ExecResult:
         """Run one command to its end; see the contract."""
-        kills = self.groups.out_of_memory_kills()
+        own, others = self._memory.look()
         result = await super().exec(
             argv,
             cwd=cwd,
@@ -127,5 +130,10 @@ class LocalSandbox(AgentSandbox):
             timeout_seconds=timeout_seconds,
             report_limit_bytes=report_limit_bytes,
         )
-        killed = self.groups.out_of_memory_kills() > kills
-        return replace(result, out_of_memory=True) if killed else result
+        own_now, others_now = self._memory.look()
+        if own_now > own:
+            return replace(result, out_of_memory=True)
+        was_bound = result.signal != signal.SIGKILL or result.out_of_memory or result.timed_out
+        if others_now > others and (self._memory.is_exact or not was_bound):
+            raise SandboxLostError(MACHINE_OUT_OF_MEMORY)
+        return result

@@ -105,8 +105,11 @@ static void end_job(struct job *job, const struct minder_report *report) {
             if (!read_stream(job, &job->streams[i]))
                 break;
     close_input(job);
-    if (report->signal == SIGKILL && memory_kills_new())
+    struct memory_kills kills = memory_kills_look();
+    if (report->signal == SIGKILL && kills.own > job->memory_kills)
         job->report.flags |= ENDED_OUT_OF_MEMORY;
+    if (kills.machine)
+        job->report.flags |= ENDED_MACHINE_MEMORY;
     job_answer(job);
 }
 
@@ -249,6 +252,7 @@ static struct job *new_job(struct span id, const uint8_t *digest) {
     memcpy(job->id, id.at, id.size);
     job->id_size = id.size;
     memcpy(job->digest, digest, DIGEST_SIZE);
+    job->memory_kills = memory_kills_look().own;
     job->control = (struct watch){.fd = -1, .act = on_minder, .owner = job};
     job->input = (struct watch){.fd = -1, .act = on_input, .owner = job};
     for (int i = 0; i < DESCRIPTOR_COUNT; i++)

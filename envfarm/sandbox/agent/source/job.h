@@ -33,6 +33,7 @@ struct job {
     uint64_t input_taken; /* bytes of standard input that were taken from the client */
     bool input_ends, forgotten, ended;
     uint64_t signal_serial;
+    uint64_t memory_kills; /* that the box's own bound had asked for when it began */
     struct minder_report report;
     struct wait *waits;
 };

@@ -95,7 +95,7 @@ static void prepare_process(void) {
         text_say("the groups of the caller are kept", "");
     agent.facts = (getpid() == 1 ? FACT_FIRST_PROCESS : 0) | (sees ? FACT_SEES_PROCESSES : 0) |
                   (geteuid() == 0 ? FACT_ROOT : 0);
-    memory_kills_new();
+    memory_kills_open();
 }
 
 /* As the first process of a box: whoever signals from within is a job; senders outside have no id here. */

@@ -85,6 +85,8 @@ class Job:
         self.input_ends = self.forgotten = False
         self.report = None
         self.waits = []
+        table.kills.look()
+        self.memory_kills = table.kills.own
 
     def start(self, plan):
         """Start the minder, and with it the program."""
@@ -174,8 +176,12 @@ class Job:
             for _ in range(LAST_READS):
                 if stream not in self.fds or not self.read_stream(stream):
                     break
-        if number == signal.SIGKILL and self.table.memory_killed():
+        kills = self.table.kills
+        kills.look()
+        if number == signal.SIGKILL and kills.own > self.memory_kills:
             flags |= minder.OUT_OF_MEMORY
+        if kills.machine:
+            flags |= minder.MACHINE_MEMORY
         self.report = (code, number, stage, error, cpu, peak, wall, flags)
         self.close_input()
         self.answer()

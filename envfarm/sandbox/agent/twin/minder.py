@@ -15,7 +15,7 @@ import system
 ORDER = struct.Struct("=ii")  # signal, whether the whole tree
 REPORT = struct.Struct("=iiiiQQQI")  # code, signal, stage, errno, cpu us, peak bytes, wall us, flags
 FAILURE = struct.Struct("=ii")
-TIMED_OUT, OUT_OF_MEMORY, LEFT, UNWATCHED = 1, 2, 4, 8
+TIMED_OUT, OUT_OF_MEMORY, LEFT, UNWATCHED, MACHINE_MEMORY = 1, 2, 4, 8, 16
 PREPARE, LIMITS, IDENTITY, FOLDER, PROGRAM = 1, 2, 3, 4, 5
 MEMORY_LOOK_MS, KILL_AGAIN_MS, GIVE_UP_MS = 25, 5, 5000
 

@@ -122,11 +122,53 @@ def tree_memory_bytes(root):
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-def memory_kills():
-    """Return how often the kernel ended a process of this box for want of memory."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        with contextlib.suppress(OSError), open(path) as file:
-            for line in file:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
+class MemoryKills:
+    """Which processes of this box the kernel ended for want of memory, where the box's control group can be seen.
+
+    Version 2 counts how often the bound was reached, version 1 tells the peak, once for memory and once with swap.
+    """
+
+    UNIFIED = "/sys/fs/cgroup/memory.events"
+    KILLS = "/sys/fs/cgroup/memory/memory.oom_control"
+    KINDS = ("/sys/fs/cgroup/memory/memory", "/sys/fs/cgroup/memory/memory.memsw")
+    HUGE_PAGE_BYTES = 2 << 20  # a charge of one fails so far below the bound
+
+    def __init__(self):
+        """Take the counts at the start."""
+        self.is_unified = os.path.exists(self.UNIFIED)
+        self.own = 0  # kills that the box's own bound asked for, so far
+        self.machine = False  # whether there was one that it did not ask for
+        self.kills, self.hits = self.read_kills(), read_count(self.UNIFIED, "oom")
+
+    def read_kills(self):
+        """Return how often the kernel ended a process."""
+        return read_count(self.UNIFIED if self.is_unified else self.KILLS, "oom_kill")
+
+    def has_reached_bound(self):
+        """Return whether the box's own bound was reached; in version 2, since the last call."""
+        if self.is_unified:
+            before, self.hits = self.hits, read_count(self.UNIFIED, "oom")
+            return self.hits > before
+        ends = (".max_usage_in_bytes", ".limit_in_bytes")
+        peaks = [[read_count(kind + end, "") for end in ends] for kind in self.KINDS]
+        return any(0 < bound <= peak + self.HUGE_PAGE_BYTES for peak, bound in peaks)
+
+    def look(self):
+        """Take the counts of now."""
+        kills = self.read_kills()
+        if kills > self.kills:
+            if self.has_reached_bound():
+                self.own += kills - self.kills
+            else:
+                self.machine = True
+            self.kills = kills
+
+
+def read_count(path, word):
+    """Return the number behind a word at the beginning of a line; without a word, that which the file holds."""
+    with contextlib.suppress(OSError, ValueError), open(path) as file:
+        for line in file:
+            name, _, number = line.rpartition(" ")
+            if name == word:
+                return int(number)
     return 0

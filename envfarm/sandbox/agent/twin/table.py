@@ -24,14 +24,9 @@ class Table:
         self.named = {}
         self.all = set()
         self.sweeping = False
-        self.kills = system.memory_kills()
+        self.kills = system.MemoryKills()
         self.open_files_soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    def memory_killed(self):
-        """Return whether the kernel ended something for want of memory since the last call."""
-        before, self.kills = self.kills, system.memory_kills()
-        return self.kills > before
 
     def remove(self, job):
         """Take a job out."""
