@@ -23,6 +23,7 @@ from envfarm.model.key_value_cache import KeyValueCache
 from envfarm.model.kv_bytes import key_value_bytes
 from envfarm.model.mimo import MiMo, initialise
 from envfarm.model.tokenizer import Tokenizer, load_tokenizer
+from envfarm.training.by_kernels.calls import choose_calls
 from envfarm.training.corpus import read_documents
 from envfarm.training.optimiser import make_optimiser
 from envfarm.training.packing import Batch
@@ -180,6 +181,7 @@ class ModelBench:
         model, twin = self._pair()
         model.train(), twin.train()
         optimiser = make_optimiser(model, recipe)
+        calls = choose_calls("cpu", torch.get_num_threads())
         plain = torch.optim.AdamW(twin.parameters(), lr=recipe.schedule.peak, foreach=False)
 
         def theirs() -> None:
@@ -191,10 +193,13 @@ class ModelBench:
             torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.clip, foreach=False)
             plain.step()
 
-        mine, peer, ratio = self._race(lambda: train_step(model, optimiser, batch, recipe, 500, torch.bfloat16), theirs)
+        mine, peer, ratio = self._race(
+            lambda: train_step(model, optimiser, batch, recipe, 500, torch.bfloat16, calls), theirs
+        )
         count = shape[0] * shape[1]
         return (
-            f"training step, rows of {recipe.row_tokens:,}: {count / mine:,.0f} tokens/s, "
+            f"training step, rows of {recipe.row_tokens:,}, by {'kernels' if calls else 'torch'}: "
+            f"{count / mine:,.0f} tokens/s, "
             f"plain eager {count / peer:,.0f}: {ratio:.2f} x ({bar})"
         )
 

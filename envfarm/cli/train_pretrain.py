@@ -21,7 +21,7 @@ _EXIT_STOPPED = 130
 _LINE_EVERY = 50
 
 
-def pretrain_command(
+def pretrain_command(  # noqa: PLR0913 -- every option is a parameter
     *,
     preset: Annotated[str, typer.Option(metavar="PRESET", help=f"What to train: {', '.join(sorted(PRESETS))}.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus, as fetch-corpus makes it.")],
@@ -32,6 +32,7 @@ def pretrain_command(
         int | None, typer.Option(min=1, help="Steps of the whole run; a resumed one may change them before its decay.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; on a busy machine 1 is best.")] = None,
+    kernels: Annotated[bool, typer.Option(help="Whether our kernels may compute on a CPU; else torch does.")] = True,
     state_every: Annotated[int, typer.Option(min=1, help="Steps between two states on disk.")] = 100,
 ) -> None:
     """Pretrain a model, and leave a checkpoint that `envfarm model inspect` and `serve` take.
@@ -53,6 +54,7 @@ def pretrain_command(
         state_every=state_every,
         device=device,
         threads=threads,
+        kernels=kernels,
         resumes=resume,
     )
     with _Shown(Console(stderr=True)) as shown, _signals() as asked:

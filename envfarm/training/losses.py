@@ -61,7 +61,7 @@ def compute_losses(model: MiMo, batch: Batch, mtp_rows: slice) -> Losses:
             _cross_entropy(model, further[:, :-1], targets_ahead(part, 2 + block))
             for block, further in enumerate(hidden)
         )
-    balance = _balance(result.routings, len(batch.tokens_B_T), main)
+    balance = balance_loss(result.routings, len(batch.tokens_B_T), main)
     return Losses(main, mtp, balance, result.routings)
 
 
@@ -72,7 +72,7 @@ def _cross_entropy(model: MiMo, hidden_B_T_D: Tensor, targets_B_T: Tensor) -> Te
     return summed / (targets_N != _LEFT_OUT).sum().clamp(min=1)
 
 
-def _balance(routings: tuple[Routing, ...], rows: int, like: Tensor) -> Tensor:
+def balance_loss(routings: tuple[Routing, ...], rows: int, like: Tensor) -> Tensor:
     """Return the mean over layers and rows of sum(share of work times mean score), times experts."""
     found = []
     for routing in routings:

@@ -16,6 +16,7 @@ import torch
 
 from envfarm.errors import OutputFolderError
 from envfarm.model.mimo import MiMo, initialise
+from envfarm.training.by_kernels.calls import Calls, choose_calls
 from envfarm.training.corpus import digest_of
 from envfarm.training.finish import finish_run, is_finished
 from envfarm.training.loss_journal import LossJournal
@@ -61,6 +62,7 @@ class Wish:
         state_every: Steps between two states on disk.
         device: `auto`, `cpu` or `cuda`.
         threads: Of the CPU; None for torch's own choice.
+        kernels: Whether kernels of our own may compute, where they can.
         resumes: Whether to go on with the run that lies in `out`.
     """
 
@@ -71,6 +73,7 @@ class Wish:
     state_every: int = 100
     device: str = "auto"
     threads: int | None = None
+    kernels: bool = True
     resumes: bool = False
 
 
@@ -85,7 +88,7 @@ def pretrain(wish: Wish, observer: Observer, stop_asked: Callable[[], bool] = la
         OutputFolderError: Something lies in `out`, no run lies there to be resumed, or its files are damaged.
     """
     preset, work = find_preset(wish.preset), wish.out / WORK
-    settings = _settings(wish, preset)
+    settings, calls = _settings(wish, preset)
     if wish.resumes and is_finished(wish.out):
         return True
     with _exact(settings.threads):
@@ -106,7 +109,7 @@ def pretrain(wish: Wish, observer: Observer, stop_asked: Callable[[], bool] = la
             for step in range(progressed.step, settings.steps):
                 started = time.perf_counter()
                 batch = _moved(rows.batch(step), device)
-                report = train_step(model, optimiser, batch, recipe, step, getattr(torch, settings.dtype))
+                report = train_step(model, optimiser, batch, recipe, step, getattr(torch, settings.dtype), calls)
                 journal.add(report, time.perf_counter() - started)
                 observer.stepped(report, settings.steps)
                 stops = stop_asked()
@@ -119,20 +122,24 @@ def pretrain(wish: Wish, observer: Observer, stop_asked: Callable[[], bool] = la
     return True
 
 
-def _settings(wish: Wish, preset: Preset) -> RunSettings:
+def _settings(wish: Wish, preset: Preset) -> tuple[RunSettings, Calls | None]:
+    """Return what numbers will depend on, and the kernels if they compute."""
     from envfarm.training.devices import choose_device, choose_dtype
 
-    device = choose_device(wish.device)
-    return RunSettings(
+    device, threads = choose_device(wish.device), wish.threads or torch.get_num_threads()
+    calls = choose_calls(device, threads) if wish.kernels else None
+    settings = RunSettings(
         preset=wish.preset,
         sizes=sizes_of(preset),
         steps=preset.recipe.schedule.steps if wish.steps is None else wish.steps,
         data_sha256=digest_of(wish.data, "train"),
         device=device,
         dtype=choose_dtype(device),
-        threads=wish.threads or torch.get_num_threads(),
+        threads=threads,
         torch=str(torch.__version__),
+        computed_by="torch" if calls is None else "kernels",
     )
+    return settings, calls
 
 
 def _begin(wish: Wish, settings: RunSettings, model: MiMo, optimiser: torch.optim.Optimizer) -> Progressed:

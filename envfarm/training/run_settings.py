@@ -25,6 +25,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dtype: What products are computed in, `bfloat16` or `float32`.
         threads: Of the CPU.
         torch: Its version.
+        computed_by: `kernels` or `torch`; a run of a version that had torch only does not say it.
     """
 
     preset: str
@@ -35,6 +36,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
     threads: int
     torch: str
+    computed_by: str = "torch"
 
     def preset_of_run(self) -> Preset:
         """Return the preset with this run's steps."""

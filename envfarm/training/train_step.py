@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from envfarm.model.mimo import MiMo
+from envfarm.training.by_kernels.calls import Calls
+from envfarm.training.by_kernels.losses import KernelLosses
 from envfarm.training.expert_balance import expert_loads, move_biases
 from envfarm.training.losses import compute_losses
 from envfarm.training.optimiser import count_zero_gradients
@@ -39,16 +41,36 @@ class StepReport:
 
 
 def train_step(
-    model: MiMo, optimiser: torch.optim.Optimizer, batch: Batch, recipe: Recipe, step: int, dtype: torch.dtype
+    model: MiMo,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    recipe: Recipe,
+    step: int,
+    dtype: torch.dtype,
+    calls: Calls | None = None,
 ) -> StepReport:
-    """Change the weights by one step. If it raises, weights and optimiser may be of different steps."""
+    """Change the weights by one step. If it raises, weights and optimiser may be of different steps.
+
+    Args:
+        model: The model.
+        optimiser: Of its weights.
+        batch: The rows of this step.
+        recipe: How the model is trained.
+        step: The step's number.
+        dtype: What products are computed in.
+        calls: The kernels that compute losses and gradients; None for torch alone.
+    """
     schedule = recipe.schedule
     first = step * recipe.mtp_rows % recipe.rows if recipe.mtp_rows else 0
     rate = schedule.learning_rate(step)
     for group in optimiser.param_groups:
         group["lr"] = rate
-    with torch.autocast(batch.tokens_B_T.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-        losses = compute_losses(model, batch, slice(first, first + recipe.mtp_rows))
+    mtp_rows = slice(first, first + recipe.mtp_rows)
+    if calls is not None:
+        losses = KernelLosses(calls, model, dtype).compute(batch, mtp_rows)
+    else:
+        with torch.autocast(batch.tokens_B_T.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            losses = compute_losses(model, batch, mtp_rows)
     total = losses.main + recipe.balance_weight * losses.balance
     if losses.mtp:
         total = total + schedule.mtp_weight(step) * torch.stack(losses.mtp).mean()

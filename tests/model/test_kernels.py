@@ -16,7 +16,7 @@ from envfarm.model.engine.limits import EngineLimits
 from envfarm.model.engine.request import Progress, Request, Sampling
 from envfarm.model.engine.row_memory import Part, RowMemory, Seat
 from envfarm.model.engine.step_forward import DraftRun, StepForward, TorchForward
-from envfarm.model.kernels import libraries, structures
+from envfarm.model.kernels import libraries, structures, training_structures
 from envfarm.model.kernels.halving import TILE, halve
 from envfarm.model.kernels.libraries import KINDS, Kind, open_library, usable_kinds
 from envfarm.model.kernels.packing import PackedModel
@@ -397,7 +397,7 @@ def test_a_library_that_cannot_be_loaded_is_replaced_by_torch(
 @pytest.mark.parametrize("kind", USABLE, ids=lambda kind: kind.name)
 def test_structures_have_the_sizes_of_the_source(kind: Kind) -> None:
     library = open_library(kind)
-    sizes = [ctypes.sizeof(structure) for structure in structures.ALL]
+    sizes = [ctypes.sizeof(structure) for structure in (*structures.ALL, *training_structures.ALL)]
     assert [library.envfarm_structure_bytes(number) for number in range(len(sizes) + 1)] == [*sizes, 0]
 
 

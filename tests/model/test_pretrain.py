@@ -122,6 +122,7 @@ def test_a_run_is_not_resumed_as_another_one(tmp_path: Path) -> None:
     for changes, complaint in (
         ({"data": other}, "data_sha256 was"),
         ({"threads": 2}, "threads was 1 and is 2"),
+        ({"kernels": False}, "computed_by was kernels and is torch now"),
         ({"preset": "bundled"}, "preset was tiny and is bundled"),
         ({"steps": 50}, "30 steps are done, and with 40 or 50 steps the decay began earlier"),
     ):

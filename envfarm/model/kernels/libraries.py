@@ -86,7 +86,24 @@ def open_library(kind: Kind) -> ctypes.CDLL:
     library.envfarm_chain_floats.restype = whole
     library.envfarm_guess_all.argtypes = [pointer, whole, pointer, pointer]
     library.envfarm_guess_all.restype = None
+    _sign_training(library)
     return library
+
+
+def _sign_training(library: ctypes.CDLL) -> None:
+    pointer, whole = ctypes.c_void_p, ctypes.c_int64
+    for name in ("norm", "norm_gradient", "gate", "spread", "collect", "surprise"):
+        function = getattr(library, f"envfarm_{name}")
+        function.argtypes = [pointer, whole, whole]
+        function.restype = None
+    library.envfarm_arrange.argtypes = [pointer, whole, whole, whole, pointer, pointer, pointer]
+    library.envfarm_arrange.restype = None
+    library.envfarm_lesson.argtypes = [pointer, whole, whole, pointer]
+    library.envfarm_lesson.restype = None
+    library.envfarm_lesson_floats.argtypes = [pointer]
+    library.envfarm_lesson_floats.restype = whole
+    library.envfarm_work.argtypes = [pointer]
+    library.envfarm_work.restype = None
 
 
 @cache

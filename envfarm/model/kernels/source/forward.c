@@ -5,6 +5,7 @@
 #include "feed_forward.h"
 #include "forward.h"
 #include "product.h"
+#include "training.h"
 #include "vector.h"
 
 /* Memory of a step; sizes are those of the largest layer. */
@@ -39,13 +40,16 @@ static int64_t floats_of(const struct model *model, const struct layer *layer, i
     return scratch.floats;
 }
 
-/* The size of each structure, in the order of `model.h`; 0 behind the last: Python's have to be the same. */
+/* The size of each structure, in the order of `model.h` and `training.h`; 0 behind the last: Python's have to be the
+   same. */
 EXPORTED int64_t envfarm_structure_bytes(int64_t number) {
     static const int64_t sizes[] = {
         sizeof(struct matrix), sizeof(struct attention), sizeof(struct feed_forward),
         sizeof(struct layer),  sizeof(struct block),     sizeof(struct model),
         sizeof(struct memory), sizeof(struct segment),   sizeof(struct step),
-        sizeof(struct head),
+        sizeof(struct head),   sizeof(struct norm),      sizeof(struct norm_gradient),
+        sizeof(struct gate),   sizeof(struct spread),    sizeof(struct collect),
+        sizeof(struct surprise), sizeof(struct lesson),   sizeof(struct team),
     };
     return number < (int64_t)(sizeof sizes / sizeof *sizes) ? sizes[number] : 0;
 }

@@ -2,9 +2,8 @@
 #ifndef FORWARD_H
 #define FORWARD_H
 
+#include "exported.h"
 #include "model.h"
-
-#define EXPORTED __attribute__((visibility("default")))
 
 int64_t envfarm_structure_bytes(int64_t number);
 int64_t envfarm_scratch_floats(const struct model *model, int64_t blocks, int64_t tokens);
