@@ -147,13 +147,15 @@ def cores_of(value: Any) -> float:
 
 
 def ulimits_of(value: Any) -> Mapping[str, tuple[int, int]]:
-    """Return soft and hard limits by name."""
+    """Return soft and hard limits by name; none lets a service be real-time, which no bound on processors holds."""
     found = {}
     for name, item in mapping_of(value).items():
         pair = (item.get("soft"), item.get("hard")) if isinstance(item, dict) else (item, item)
         numbers = [number for number in pair if isinstance(number, int) and not isinstance(number, bool)]
         if len(numbers) != len(pair) or not name.isalpha() or any(not -1 <= number < 1 << 40 for number in numbers):
             raise _wrong(name, "a limit with numbers")
+        if name == "rtprio" and any(numbers):
+            raise _wrong(name, "another limit: what is real-time has no bound on processors")
         found[name] = (numbers[0], numbers[1])
     return found
 

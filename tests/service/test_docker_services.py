@@ -190,6 +190,18 @@ def test_variables_of_this_machine_are_not_seen_but_those_that_the_task_asks_for
     assert foreign_tasks.grade_task(make(files, document), foreign_tasks.NO_OP, environ=environ).reward == 1.0
 
 
+def test_texts_that_look_like_numbers_stay_as_they_are_written(
+    make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType
+) -> None:
+    answer = {"ANSWER": "1e400", "B": "0o17", "C": "010", "D": "1_0", "E": "1:30", "F": "yes"}
+    document = service_tasks.merged(db={"environment": answer}, main={"environment": answer})
+    files = {
+        "tests/test.sh": '#!/bin/sh\n[ "$(python3 /opt/ask.py http://db/)" = 1e400 ] '
+        '&& [ "$B $C $D $E $F" = "0o17 010 1_0 1:30 yes" ] && echo 1 > /logs/verifier/reward.txt\n',
+    }
+    assert foreign_tasks.grade_task(make(files, document), foreign_tasks.NO_OP).reward == 1.0
+
+
 @pytest.mark.parametrize("name", ["PYTHONHOME", "PATH", "DOCKER_HOST", "COMPOSE_PROJECT_NAME"])
 def test_variables_of_a_task_change_nothing_of_the_compose_command(
     make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType, name: str

@@ -224,6 +224,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cpus": -1}, "cpus"),
     ({"pids_limit": -1}, "pids_limit"),
     ({"ulimits": {"nofile": "many"}}, "ulimits"),
+    ({"ulimits": {"rtprio": 99}}, "ulimits"),
+    ({"ulimits": {"rtprio": {"soft": 0, "hard": -1}}}, "ulimits"),
     ({"healthcheck": {"test": ["SHELL", "x"]}}, "healthcheck"),
     ({"healthcheck": {"test": "x", "interval": "soon"}}, "healthcheck"),
     ({"healthcheck": {"test": "x", "unheard": 1}}, "healthcheck"),
@@ -300,6 +302,14 @@ def test_too_many_services_are_refused() -> None:
     services = {f"s{number}": {"image": "x"} for number in range(33)}
     with pytest.raises(TaskError, match="services"):
         judge_compose({"services": {"main": {"image": "x"}, **services}}, FILES)
+
+
+def test_services_of_a_profile_are_no_services() -> None:
+    made = judged({"profiles": ["debug"], "privileged": True})
+    assert set(made.services) == {"main"}
+    with pytest.raises(TaskError, match=r"services\.web\.depends_on"):
+        web = {"image": "x", "depends_on": ["db"]}
+        judge_compose({"services": {"main": {"image": "x"}, "db": {"image": "x", "profiles": ["a"]}, "web": web}}, FILES)
 
 
 def test_old_mounts_of_logs_into_main_are_left_out() -> None:

@@ -94,7 +94,11 @@ async def resolve_compose(
     end = await run_compose(program, arguments, folder, variables, timeout_seconds=_READ_SECONDS)
     if end.exit_code != 0:
         raise ValueError(" ".join(end.told.split()) or f"{_PROGRAM} was not done within {_READ_SECONDS:g} s")
-    return parse_yaml(end.output.decode("utf-8", "replace"), is_core=True)
+    if len(end.output) == _MOST_BYTES:
+        message = f"it unfolds to more than {_MOST_BYTES >> 20} MiB"
+        raise ValueError(message)
+    # version 1 quotes what YAML 1.1 would take for a number, version 2 what either would: not core, where 1e3 is one
+    return parse_yaml(end.output.decode("utf-8", "replace"))
 
 
 async def run_compose(
