@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +103,39 @@ def test_nothing_of_this_machine_or_outside_is_reached_from_a_closed_group(
     assert not [item for item in verdict.components if "collect command failed" in item.rationale]
 
 
+SHOUT = """\
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as shouting:
+    shouting.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    for address in ("255.255.255.255", "224.0.0.1"):
+        shouting.sendto(sys.argv[1].encode(), (address, int(sys.argv[2])))
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or Path("/proc/sys/net/ipv4/conf/all/rp_filter").read_text().strip() == "2",
+    reason="only root can have the bridge drop them, where the machine asks for no weaker filter on all interfaces",
+)
+def test_nothing_of_this_machine_hears_what_a_closed_group_tells_everybody(
+    make: Make, foreign_tasks: ModuleType
+) -> None:
+    heard = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hearing:
+        hearing.bind(("0.0.0.0", 0))  # noqa: S104 -- that nobody inside reaches it is the test
+        hearing.settimeout(1.0)
+        shout = f"python3 /app/shout.py {{}} {hearing.getsockname()[1]}"
+        files = {
+            "environment/shout.py": SHOUT,
+            "environment/Dockerfile": f"FROM {foreign_tasks.BASE}\nWORKDIR /app\nCOPY shout.py ask.py /app/\n",
+            "tests/test.sh": f"#!/bin/sh\n{shout.format('main')} && echo 1 > /logs/verifier/reward.txt\n",
+        }
+        verdict = foreign_tasks.grade_task(make(files), foreign_tasks.NO_OP)
+        with suppress(TimeoutError):
+            while True:
+                heard.append(hearing.recv(100))
+    assert (verdict.reward, heard) == (1.0, [])
+
+
 def test_the_probe_of_reach_tells_a_public_group(
     make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType
 ) -> None:
@@ -121,8 +156,8 @@ def test_a_group_whose_network_is_open_is_not_given_as_closed(
 
     made = service_group.create_network
 
-    def open_network(engine: Engine, name: str, labels: Mapping[str, str], **_: bool) -> None:
-        made(engine, name, labels, is_closed=False)
+    def open_network(engine: Engine, name: str, labels: Mapping[str, str], **_: bool) -> str:
+        return made(engine, name, labels, is_closed=False)
 
     monkeypatch.setattr(service_group, "create_network", open_network)
     message = failed(foreign_tasks.grade_task(make(), foreign_tasks.NO_OP), "sandbox_start")

@@ -43,11 +43,12 @@ def list_networks(engine: Engine, label: str) -> dict[str, Mapping[str, str]]:
         return {item["Id"]: item.get("Labels") or {} for item in api.networks(filters={"label": label})}
 
 
-def create_network(engine: Engine, name: str, labels: Mapping[str, str], *, is_closed: bool) -> None:
-    """Make a network; a closed one has no way out, and no address of this machine in it."""
+def create_network(engine: Engine, name: str, labels: Mapping[str, str], *, is_closed: bool) -> str:
+    """Make a network, and return its id; a closed one has no way out, and no address of this machine in it."""
     options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if is_closed else {}
     with engine.asked(f"the network {name}") as api:
-        api.create_network(name, driver="bridge", internal=is_closed, options=options, labels=dict(labels))
+        made = api.create_network(name, driver="bridge", internal=is_closed, options=options, labels=dict(labels))
+        return str(made["Id"])
 
 
 def create_volume(engine: Engine, name: str, labels: Mapping[str, str]) -> None:
