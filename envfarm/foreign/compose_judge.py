@@ -104,7 +104,7 @@ def judge_compose(document: Any, files: TaskFiles) -> JudgedCompose:
         volumes |= {mount.volume for service, _ in judged.values() for mount in service.volumes if mount.volume}
         _check_order({name: service for name, (service, _) in judged.items()})
     except ValueError as error:
-        message = f"{files.told_as}: {error}"
+        message = f"{files.told_as}: {' '.join(str(error).split())}"
         raise TaskError(message) from error
     return JudgedCompose(
         services={name: service for name, (service, _) in judged.items()},

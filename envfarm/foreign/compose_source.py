@@ -97,8 +97,9 @@ def _parsed(text: bytes, told_as: str) -> dict[str, Any]:
 def _services(document: dict[str, Any], told_as: str) -> dict[str, dict[str, Any]]:
     found = {}
     for name, table in document["services"].items():
-        if not isinstance(name, str) or not isinstance(table, dict | None):
-            message = f"{told_as}: services.{name}: it is no service"
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(table, dict | None):
+            told = name if str(name).isprintable() else repr(name)
+            message = f"{told_as}: services.{told}: it is no service"
             raise TaskError(message)
         found[name] = dict(table or {})
     return found

@@ -186,6 +186,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dns": ["1.1.1.1"]}, "dns"),
     ({"mac_address": "00:00:00:00:00:01"}, "mac_address"),
     ({"unheard_of": 1}, "unheard_of"),
+    ({"unheard\nof": 1}, "unheard of"),
     ({"security_opt": ["seccomp:unconfined"]}, "security_opt"),
     ({"security_opt": ["apparmor=unconfined"]}, "security_opt"),
     ({"logging": {"driver": "syslog", "options": {"syslog-address": "tcp://x"}}}, "logging"),

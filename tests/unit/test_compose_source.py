@@ -104,6 +104,7 @@ def test_only_files_of_variables_are_opened() -> None:
         ("services: {db: {environment: 3}}", r"services\.db\.environment"),
         ("services: {db: 3}", r"services\.db"),
         ("services: {3: {}}", r"services\.3"),
+        ('services: {"a\\nb": {env_file: /etc/x}}', r"services\.'a\\nb'"),
         ("services: []", "no services"),
         ("[]", "no services"),
         ("services: {db: !reset null}", "no YAML"),
