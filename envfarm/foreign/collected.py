@@ -1,8 +1,12 @@
-"""What is taken out of the box of the work and its services before it is judged: commands first, then artifacts."""
+"""What is taken out of the box of the work and its services before it is judged: commands first, then artifacts.
+
+Not covered: work that was root in `main` and has replaced its shell is not ended before services are asked; a service
+that this machine's want of memory has ended looks like one that has ended by itself.
+"""
 
 from pathlib import PurePosixPath
 
-from envfarm.errors import SandboxStartError
+from envfarm.errors import EngineDiskFullError, EngineUnreachableError, SandboxStartError
 from envfarm.foreign.artifacts import take_artifact, take_service_artifact
 from envfarm.foreign.box import Box
 from envfarm.foreign.compose_source import MAIN_SERVICE
@@ -26,6 +30,7 @@ async def collect(box: Box, step: StepPlan, notes: list[str], *, ends_work: bool
 
     Raises:
         VerifierError: An artifact cannot be taken.
+        SandboxStartError: The engine does not answer, or has no room.
     """
     taken = []
     for is_main in (True, False):
@@ -55,6 +60,8 @@ async def _run(box: Box, service: str, command: str, user: str | None, seconds: 
     else:
         try:
             result = await box.run_in_service(service, command, user=user, timeout_seconds=seconds)
+        except (EngineDiskFullError, EngineUnreachableError):
+            raise  # says nothing of the service, nor of the work
         except SandboxStartError as error:
             return str(error)
     return None if result.exit_code == 0 else end_of(result)

@@ -92,7 +92,7 @@ def judge_compose(document: Any, files: TaskFiles) -> JudgedCompose:
         for name in top.keys() - {"name", "version", "services", "networks", "volumes"}:
             message = f"{name}: it is not given here"
             raise RefusalError(message)
-        services = mapping_of(top.get("services"))
+        services = {name: table for name, table in mapping_of(top.get("services")).items() if _is_started(name, table)}
         if len(services) > _MOST_SERVICES:
             message = f"services: there are more than {_MOST_SERVICES}"
             raise RefusalError(message)
@@ -104,7 +104,7 @@ def judge_compose(document: Any, files: TaskFiles) -> JudgedCompose:
         volumes |= {mount.volume for service, _ in judged.values() for mount in service.volumes if mount.volume}
         _check_order({name: service for name, (service, _) in judged.items()})
     except ValueError as error:
-        message = f"{files.told_as}: {error}"
+        message = f"{files.told_as}: {' '.join(str(error).split())}"
         raise TaskError(message) from error
     return JudgedCompose(
         services={name: service for name, (service, _) in judged.items()},
@@ -146,6 +146,11 @@ def _service(name: str, table: Mapping[str, Any], files: TaskFiles) -> tuple[Ser
     _check_targets(place, (*(mount.target for mount in (*mounts.volumes, *mounts.files)), *fields["tmpfs"]))
     service = Service(name=name, volumes=mounts.volumes, files=mounts.files, bounds=ServiceBounds(**bounds), **fields)
     return service, _image(place, table, files)
+
+
+def _is_started(name: str, table: Any) -> bool:
+    """Say whether a service is one that runs unless its profile is asked for; only version 2 leaves others out."""
+    return name == "main" or not (isinstance(table, dict) and table.get("profiles"))
 
 
 def _check_targets(place: str, targets: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from envfarm.foreign.compose_values import (
     place_of,
     seconds_of,
     text_of,
+    tmpfs_of,
     ulimits_of,
     variables_of,
     words_of,
@@ -38,7 +39,7 @@ SIMPLE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "read_only": ("has_read_only_root", flag_of),
     "stdin_open": ("keeps_stdin", flag_of),
     "tty": ("has_terminal", flag_of),
-    "tmpfs": ("tmpfs", lambda value: tuple(text_of(item) for item in list_of(value))),
+    "tmpfs": ("tmpfs", lambda value: tuple(tmpfs_of(item) for item in list_of(value))),
     "cap_drop": ("dropped_capabilities", lambda value: tuple(text_of(item) for item in list_of(value))),
     "restart": ("retries_failures", lambda value: text_of(value) != "no"),
 }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from envfarm.foreign.compose_values import list_of, mapping_of, text_of, variables_of_file
+from envfarm.foreign.compose_values import list_of, mapping_of, text_of, tmpfs_of, variables_of_file
 from envfarm.sandbox.services import ReadOnlyFiles, VolumeMount
 
 LOG_FOLDERS = "/harbor/logs"
@@ -110,7 +110,7 @@ def mounts_of(value: Any, files: TaskFiles, *, is_main: bool) -> Mounts:
             message = f"mounts something at {target[:80]!r}, which is no absolute path"
             raise ValueError(message)
         if kind == "tmpfs":
-            tmpfs.append(":".join([target, *([options] if options else [])]))
+            tmpfs.append(tmpfs_of(":".join([target, *([options] if options else [])])))
         elif kind == "volume":
             volumes.append(VolumeMount(volume=source, target=target, is_read_only=is_read_only))
         elif is_main and source.startswith(f"{LOG_FOLDERS}/"):

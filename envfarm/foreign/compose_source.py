@@ -20,8 +20,11 @@ MAIN_SERVICE = "main"
 KEEP_ALIVE = ("sh", "-c", "sleep infinity")
 """What Harbor runs in `main` unless the file says otherwise; a box stays without it."""
 _MOST_BYTES = 256 * 1024
+_MOST_TOLD_BYTES = 96 * 1024
+"""Of variables: a kernel starts no program with one of 128 KiB."""
 _PREFIX = "TASK_VARIABLE_"
 _REFERENCE = re.compile(r"\$(\$|\{)?([A-Za-z_][A-Za-z0-9_]*)?")
+_REFERRING = re.compile(rb"\$[A-Za-z_{]")
 _VARIABLES_FILE = ".env"
 _READERS = ("include", "secrets", "configs")
 
@@ -56,6 +59,9 @@ def prepare_source(
         TaskError: It is no compose file, or reads from elsewhere.
     """
     known = {**_of_file(files), **variables, **_of_harbor(files, image_name)}
+    if sum(len(name.encode()) + len(value.encode()) for name, value in known.items()) > _MOST_TOLD_BYTES:
+        message = f"{files.told_as}: its variables have more than {_MOST_TOLD_BYTES >> 10} KiB"
+        raise TaskError(message)
     document, opened = _checked(text, files, known)
     main: dict[str, Any] = {"image": image_name} if image_name is not None else {"build": {"context": files.root}}
     base = {"services": {MAIN_SERVICE: {**main, "command": list(KEEP_ALIVE)}}}
@@ -64,12 +70,13 @@ def prepare_source(
 
 
 def named_services(text: bytes, told_as: str) -> frozenset[str]:
-    """Return the names of a compose file's services, `main` in any case.
+    """Return the names of a compose file's services that run without a profile, `main` in any case.
 
     Raises:
         TaskError: It is no compose file.
     """
-    return frozenset({MAIN_SERVICE, *_services(_parsed(text, told_as), told_as)})
+    services = _services(_parsed(text, told_as), told_as)
+    return frozenset({MAIN_SERVICE, *(name for name, table in services.items() if not table.get("profiles"))})
 
 
 def _parsed(text: bytes, told_as: str) -> dict[str, Any]:
@@ -90,8 +97,9 @@ def _parsed(text: bytes, told_as: str) -> dict[str, Any]:
 def _services(document: dict[str, Any], told_as: str) -> dict[str, dict[str, Any]]:
     found = {}
     for name, table in document["services"].items():
-        if not isinstance(name, str) or not isinstance(table, dict | None):
-            message = f"{told_as}: services.{name}: it is no service"
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(table, dict | None):
+            told = name if str(name).isprintable() else repr(name)
+            message = f"{told_as}: services.{told}: it is no service"
             raise TaskError(message)
         found[name] = dict(table or {})
     return found
@@ -117,7 +125,10 @@ def _checked(text: bytes, files: TaskFiles, known: Mapping[str, str]) -> tuple[A
                 raise TaskError(message)
         opened |= _opened(place, table.get("env_file"), files)
         if "environment" in table:
-            table["environment"] = _filled(place, table["environment"], known)
+            table["environment"] = _filled(f"{place}.environment", table["environment"], known)
+        build = table.get("build")
+        if isinstance(build, dict) and "args" in build:
+            table["build"] = {**build, "args": _filled(f"{place}.build.args", build["args"], known)}
     return _renamed({**document, "services": services}), frozenset(opened)
 
 
@@ -132,20 +143,24 @@ def _opened(place: str, value: Any, files: TaskFiles) -> set[str]:
             message = f"{place}.env_file: it {error}"
             raise TaskError(message) from error
         is_needed = not isinstance(entry, dict) or entry.get("required", True)
-        if "$" in told or (inside not in files.content and is_needed):
+        # a reader takes `~root/x` for a file in the home of this machine's root
+        if "$" in told or told.startswith("~") or (inside not in files.content and is_needed):
             message = f"{place}.env_file: {told[:80]!r} is no file of {files.name}/"
+            raise TaskError(message)
+        if _REFERRING.search(files.content.get(inside, b"")):
+            message = f"{place}.env_file: {told[:80]!r} refers to variables, and readers differ on which: write values"
             raise TaskError(message)
         found |= {inside} & files.content.keys()
     return found
 
 
 def _filled(place: str, value: Any, known: Mapping[str, str]) -> Any:
-    """Return variables of a service, those that are named alone with their values of the task, or none."""
+    """Return variables at a place, those that are named alone with their values of the task, or none."""
     if isinstance(value, list):
         pairs = [str(item).partition("=") for item in value]
         value = {name: text if equals else None for name, equals, text in pairs}
     if not isinstance(value, dict):
-        message = f"{place}.environment: it is no list of variables"
+        message = f"{place}: it is no list of variables"
         raise TaskError(message)
     found = {}
     for name, item in value.items():

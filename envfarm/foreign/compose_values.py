@@ -14,6 +14,9 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgt]?)i?b?", re.IGNORECASE)
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=(.*)", re.DOTALL)
+_TMPFS_OPTION = re.compile(
+    r"rw|ro|(no)?(exec|suid|dev)|(size|nr_blocks|nr_inodes)=[0-9]{1,18}[kmgKMG%]?|mode=[0-7]{3,4}|[ug]id=[0-9]{1,9}"
+)
 _TOLD_CHARACTERS = 80
 
 
@@ -40,6 +43,19 @@ def place_of(value: Any) -> str:
     if not text_of(value).startswith("/"):
         raise _wrong(value, "an absolute path")
     return text_of(value)
+
+
+def tmpfs_of(value: Any) -> str:
+    """Return a place in memory with its options, none of which is an order to the kernel about another mount.
+
+    An engine passes on what it is given: with ``remount`` or ``bind`` a place behind a link of the image would be what
+    the box has of this machine, made writable.
+    """
+    place, _, options = place_of(value).partition(":")
+    for option in options.split(",") if options else ():
+        if not _TMPFS_OPTION.fullmatch(option):
+            raise _wrong(option, "an option of a tmpfs")
+    return f"{place}:{options}" if options else place
 
 
 def flag_of(value: Any) -> bool:
@@ -147,13 +163,15 @@ def cores_of(value: Any) -> float:
 
 
 def ulimits_of(value: Any) -> Mapping[str, tuple[int, int]]:
-    """Return soft and hard limits by name."""
+    """Return soft and hard limits by name; none lets a service be real-time, which no bound on processors holds."""
     found = {}
     for name, item in mapping_of(value).items():
         pair = (item.get("soft"), item.get("hard")) if isinstance(item, dict) else (item, item)
         numbers = [number for number in pair if isinstance(number, int) and not isinstance(number, bool)]
         if len(numbers) != len(pair) or not name.isalpha() or any(not -1 <= number < 1 << 40 for number in numbers):
             raise _wrong(name, "a limit with numbers")
+        if name == "rtprio" and any(numbers):
+            raise _wrong(name, "another limit: what is real-time has no bound on processors")
         found[name] = (numbers[0], numbers[1])
     return found
 

@@ -182,7 +182,8 @@ def unknown_fields(value: Any, kind: Any = Config, place: str = "") -> Iterator[
         if isinstance(value, dict) and isinstance(branch, type) and issubclass(branch, _Table):
             known = {field.encode_name: field.type for field in msgspec.structs.fields(branch)}
             for key, child in value.items():
-                where = f"{place}.{key}" if place else key
+                told = key if key.isprintable() else repr(key)
+                where = f"{place}.{told}" if place else told
                 if key in known:
                     yield from unknown_fields(child, known[key], where)
                 else:

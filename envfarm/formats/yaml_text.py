@@ -11,6 +11,7 @@ import yaml
 
 _MOST_VALUES = 200_000
 """A task's YAML has some hundred; one that unfolds to more is no description of anything."""
+_MOST_CHARACTERS = 4 << 20
 _MOST_MERGED = 10_000
 _MOST_BITS = 1024
 _TOLD_CHARACTERS = 200
@@ -74,12 +75,13 @@ for _tag, _expression, _firsts in (
 
 def _check_plain(value: Any) -> None:
     """Refuse what JSON does not know; a value that holds itself has no end, and is refused by its size."""
-    waiting, seen = [value], 0
+    waiting, seen, characters = [value], 0, 0
     while waiting:
         item = waiting.pop()
         seen += 1
-        if seen > _MOST_VALUES:
-            message = f"it unfolds to more than {_MOST_VALUES} values"
+        characters += len(item) if isinstance(item, str) else 0
+        if seen > _MOST_VALUES or characters > _MOST_CHARACTERS:
+            message = f"it unfolds to more than {_MOST_VALUES} values, or {_MOST_CHARACTERS} characters"
             raise ValueError(message)
         if isinstance(item, dict):
             waiting += [*item, *item.values()]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+OFFLINE = '[verifier]\ntimeout_sec = 60.0\n[environment]\nnetwork_mode = "no-network"\n'
 COMPOSE = "environment/docker-compose.yaml"
 _SERVE = """\
 import http.server, os, pathlib

@@ -2,10 +2,10 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,3 +65,17 @@ def compose_command() -> str:
         return find_compose("this test")
     except MissingToolError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def make_service_task(
+    tmp_path: Path, docker_base: str, compose_command: str, foreign_tasks: ModuleType, service_tasks: ModuleType
+) -> Callable[..., Path]:
+    """Writes a task with services and no network; files and keys of the compose file are replaced by those given."""
+
+    def write(files: Mapping[str, str | None] | None = None, document: Mapping[str, Any] | None = None) -> Path:
+        known = {"task.toml": service_tasks.OFFLINE, **service_tasks.compose_files(docker_base, document)}
+        folder: Path = foreign_tasks.write_task(tmp_path / "task", docker_base, {**known, **(files or {})})
+        return folder
+
+    return write

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,6 @@ from envfarm.sandbox.docker.container import OWNER_LABEL
 from envfarm.sandbox.docker.engine import Engine, open_engine
 from envfarm.sandbox.docker.engine_groups import list_networks, list_volumes
 from envfarm.sandbox.docker.provider import FOLDER_PREFIX, folders_place
-from envfarm.sandbox.docker.service_group import addresses_of_machine
 from envfarm.sandbox.owner_mark import is_dead
 
 Make = Callable[..., Path]
@@ -27,15 +26,9 @@ OFFLINE = '[verifier]\ntimeout_sec = 60.0\n[environment]\nnetwork_mode = "no-net
 
 
 @pytest.fixture
-def make(
-    tmp_path: Path, docker_base: str, compose_command: str, foreign_tasks: ModuleType, service_tasks: ModuleType
-) -> Make:
-    def write(files: Mapping[str, str | None] | None = None, document: Mapping[str, Any] | None = None) -> Path:
-        known = {"task.toml": OFFLINE, **service_tasks.compose_files(docker_base, document), **(files or {})}
-        folder: Path = foreign_tasks.write_task(tmp_path / "task", docker_base, known)
-        return folder
-
-    return write
+def make(make_service_task: Make) -> Make:
+    """Write a task with services and no network."""
+    return make_service_task
 
 
 def left() -> list[str]:
@@ -65,74 +58,6 @@ def test_the_solution_asks_a_service_by_name_and_no_work_scores_0(make: Make, fo
     assert left() == []
 
 
-PROBE = """\
-#!/bin/sh
-python3 /opt/reach.py {targets} > /tmp/main.txt
-python3 /opt/ask.py http://db/ > /tmp/name.txt
-cat /shared/up >> /tmp/name.txt
-cat /tmp/*.txt
-raw="import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
-python3 -c "$raw" 2> /dev/null && exit 1
-grep -v " lo$" /proc/net/if_inet6 && exit 1
-[ -e /shared/asked ] && [ "$(cat /tmp/name.txt)" = mendedup ] && ! grep -q reached /tmp/main.txt \\
-    && echo 1 > /logs/verifier/reward.txt
-"""
-
-
-def targets_of(port: int) -> str:
-    return " ".join(f"{address}:{port}" for address in (*addresses_of_machine(), "172.17.0.1", "1.1.1.1"))
-
-
-@pytest.mark.parametrize("mode", ["no-network", "allowlist"])
-def test_nothing_of_this_machine_or_outside_is_reached_from_a_closed_group(
-    make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType, mode: str
-) -> None:
-    hosts = 'allowed_hosts = ["example.org"]\n' if mode == "allowlist" else ""
-    with service_tasks.listener() as port:
-        targets = targets_of(port)
-        inside = f"python3 /opt/reach.py {targets} | grep -q reached"
-        files = {
-            "task.toml": f'[environment]\nnetwork_mode = "{mode}"\n{hosts}'
-            f'[[verifier.collect]]\nservice = "db"\ncommand = "if {inside}; then exit 1; fi; touch /shared/asked"\n',
-            "tests/test.sh": PROBE.format(targets=targets),
-        }
-        verdict = foreign_tasks.grade_task(make(files), foreign_tasks.NO_OP)
-    assert verdict.reward == 1.0, verdict
-    assert not [item for item in verdict.components if "collect command failed" in item.rationale]
-
-
-def test_the_probe_of_reach_tells_a_public_group(
-    make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType
-) -> None:
-    with service_tasks.listener() as port:
-        script = f"#!/bin/sh\npython3 /opt/reach.py {targets_of(port)} | grep -q reached && echo 1 > "
-        files = {"task.toml": "[environment]\n", "tests/test.sh": script + "/logs/verifier/reward.txt\n"}
-        assert foreign_tasks.grade_task(make(files), foreign_tasks.NO_OP).reward == 1.0
-
-
-async def let_pass(live: object, name: str) -> None:
-    """Refuse nothing."""
-
-
-def test_a_group_whose_network_is_open_is_not_given_as_closed(
-    make: Make, foreign_tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from envfarm.sandbox.docker import service_group
-
-    made = service_group.create_network
-
-    def open_network(engine: Engine, name: str, labels: Mapping[str, str], **_: bool) -> None:
-        made(engine, name, labels, is_closed=False)
-
-    monkeypatch.setattr(service_group, "create_network", open_network)
-    message = failed(foreign_tasks.grade_task(make(), foreign_tasks.NO_OP), "sandbox_start")
-    assert "this machine's address" in message
-    monkeypatch.setattr(service_group, "_refuse_shared", let_pass)
-    message = failed(foreign_tasks.grade_task(make(), foreign_tasks.NO_OP), "sandbox_start")
-    assert "not closed: " in message
-    assert left() == []
-
-
 def test_commands_and_artifacts_of_services_are_carried_to_the_verifier(make: Make, foreign_tasks: ModuleType) -> None:
     toml = (
         f'{OFFLINE}[verifier.environment]\nnetwork_mode = "no-network"\n'
@@ -146,6 +71,38 @@ def test_commands_and_artifacts_of_services_are_carried_to_the_verifier(make: Ma
     assert verdict.reward == 1.0, verdict
     notes = [item.rationale for item in verdict.components if item.evidence.get("role") == "note"]
     assert any("collect command failed: id -un; false: user" in note for note in notes), notes
+
+
+COLLECTS = '[[verifier.collect]]\nservice = "db"\nuser = "{}"\ncommand = "echo 1 > /shared/told"\n'
+TOLD = {
+    "solution/solve.sh": "#!/bin/sh\n",
+    "tests/test.sh": "#!/bin/sh\n[ -e /shared/told ]; echo $((1 - $?)) > /logs/verifier/reward.txt\n",
+}
+
+
+def test_a_command_that_a_service_cannot_run_is_the_task_s_own_fault(make: Make, foreign_tasks: ModuleType) -> None:
+    verdict = foreign_tasks.grade_task(
+        make({**TOLD, "task.toml": OFFLINE + COLLECTS.format("nobody-here")}), foreign_tasks.NO_OP
+    )
+    assert verdict.reward == 0.0, verdict
+    notes = [item.rationale for item in verdict.components if item.evidence.get("role") == "note"]
+    assert any("nobody-here" in note for note in notes), notes
+
+
+def test_an_engine_that_does_not_answer_is_nobodys_reward(
+    make: Make, foreign_tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from envfarm.sandbox.docker import service_group
+
+    folder = make({**TOLD, "task.toml": OFFLINE + COLLECTS.format("root")})
+    assert foreign_tasks.grade_task(folder, foreign_tasks.NO_OP).reward == 1.0
+
+    def unanswered(engine: Engine, *_: object) -> tuple[int, bytes, bytes]:
+        with engine.asked("a command in a service"):
+            raise TimeoutError
+
+    monkeypatch.setattr(service_group, "run_inside", unanswered)
+    failed(foreign_tasks.grade_task(folder, foreign_tasks.NO_OP), "engine_unreachable")
 
 
 def test_two_gradings_of_a_task_do_not_meet(make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType) -> None:
@@ -188,6 +145,18 @@ def test_variables_of_this_machine_are_not_seen_but_those_that_the_task_asks_for
     }
     environ = {"ASKED": "asked", "SECRET": "of-this-machine"}
     assert foreign_tasks.grade_task(make(files, document), foreign_tasks.NO_OP, environ=environ).reward == 1.0
+
+
+def test_texts_that_look_like_numbers_stay_as_they_are_written(
+    make: Make, foreign_tasks: ModuleType, service_tasks: ModuleType
+) -> None:
+    answer = {"ANSWER": "1e400", "B": "0o17", "C": "010", "D": "1_0", "E": "1:30", "F": "yes"}
+    document = service_tasks.merged(db={"environment": answer}, main={"environment": answer})
+    files = {
+        "tests/test.sh": '#!/bin/sh\n[ "$(python3 /opt/ask.py http://db/)" = 1e400 ] '
+        '&& [ "$B $C $D $E $F" = "0o17 010 1_0 1:30 yes" ] && echo 1 > /logs/verifier/reward.txt\n',
+    }
+    assert foreign_tasks.grade_task(make(files, document), foreign_tasks.NO_OP).reward == 1.0
 
 
 @pytest.mark.parametrize("name", ["PYTHONHOME", "PATH", "DOCKER_HOST", "COMPOSE_PROJECT_NAME"])

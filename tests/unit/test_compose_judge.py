@@ -54,6 +54,11 @@ def db(service: dict[str, Any], **top: Any) -> Service:
         ({"restart": "always"}, "retries_failures", True),
         ({"restart": "no"}, "retries_failures", False),
         ({"tmpfs": "/run:size=1m"}, "tmpfs", ("/run:size=1m",)),
+        (
+            {"tmpfs": ["/a:rw,noexec,nosuid,nodev,size=65536k,mode=1777", "/b:exec,dev,uid=1,gid=2,nr_inodes=9"]},
+            "tmpfs",
+            ("/a:rw,noexec,nosuid,nodev,size=65536k,mode=1777", "/b:exec,dev,uid=1,gid=2,nr_inodes=9"),
+        ),
         ({"cap_drop": ["ALL"]}, "dropped_capabilities", ("ALL",)),
         ({"depends_on": ["main"]}, "waits_for", {"main": Readiness.STARTED}),
         ({"links": ["main"]}, "waits_for", {"main": Readiness.STARTED}),
@@ -181,6 +186,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dns": ["1.1.1.1"]}, "dns"),
     ({"mac_address": "00:00:00:00:00:01"}, "mac_address"),
     ({"unheard_of": 1}, "unheard_of"),
+    ({"unheard\nof": 1}, "unheard of"),
     ({"security_opt": ["seccomp:unconfined"]}, "security_opt"),
     ({"security_opt": ["apparmor=unconfined"]}, "security_opt"),
     ({"logging": {"driver": "syslog", "options": {"syslog-address": "tcp://x"}}}, "logging"),
@@ -224,6 +230,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cpus": -1}, "cpus"),
     ({"pids_limit": -1}, "pids_limit"),
     ({"ulimits": {"nofile": "many"}}, "ulimits"),
+    ({"ulimits": {"rtprio": 99}}, "ulimits"),
+    ({"ulimits": {"rtprio": {"soft": 0, "hard": -1}}}, "ulimits"),
     ({"healthcheck": {"test": ["SHELL", "x"]}}, "healthcheck"),
     ({"healthcheck": {"test": "x", "interval": "soon"}}, "healthcheck"),
     ({"healthcheck": {"test": "x", "unheard": 1}}, "healthcheck"),
@@ -231,6 +239,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"working_dir": "app"}, "working_dir"),
     ({"command": [{}]}, "command"),
     ({"command": ["\0"]}, "command"),
+    ({"tmpfs": ["/x:remount,rw"]}, "tmpfs"),
+    ({"tmpfs": ["/x:size=1m,rbind"]}, "tmpfs"),
+    ({"tmpfs": ["/x:shared"]}, "tmpfs"),
+    ({"tmpfs": ["x"]}, "tmpfs"),
+    ({"volumes": [{"type": "tmpfs", "target": "/x", "tmpfs": {"size": "1,remount"}}]}, "volumes"),
     ({"volumes": ["/etc:/host"]}, "volumes"),
     ({"volumes": ["/etc:/host:ro"]}, "volumes"),
     ({"volumes": ["/var/run/docker.sock:/var/run/docker.sock:ro"]}, "volumes"),
@@ -300,6 +313,14 @@ def test_too_many_services_are_refused() -> None:
     services = {f"s{number}": {"image": "x"} for number in range(33)}
     with pytest.raises(TaskError, match="services"):
         judge_compose({"services": {"main": {"image": "x"}, **services}}, FILES)
+
+
+def test_services_of_a_profile_are_no_services() -> None:
+    made = judged({"profiles": ["debug"], "privileged": True})
+    assert set(made.services) == {"main"}
+    services = {"main": {"image": "x", "depends_on": ["db"]}, "db": {"image": "x", "profiles": ["debug"]}}
+    with pytest.raises(TaskError, match=r"services\.main\.depends_on"):
+        judge_compose({"services": services}, FILES)
 
 
 def test_old_mounts_of_logs_into_main_are_left_out() -> None:

@@ -12,7 +12,12 @@ FILES = TaskFiles(
     told_as="environment/docker-compose.yaml",
     name="environment",
     root="/private",
-    content={"x.env": b"A=1", ".env": b"COLOUR=red\nSHAPE=round\n"},
+    content={
+        "x.env": b"A=1",
+        ".env": b"COLOUR=red\nSHAPE=round\n",
+        "~root/.env": b"A=1",
+        "refers.env": b"A=1\nURL=http://${HOST}/\n",
+    },
 )
 
 
@@ -53,8 +58,20 @@ def test_variables_that_are_named_alone_come_from_the_task_or_not_at_all() -> No
     assert services["other"]["environment"] == {"GIVEN": "$$5", "B": "yes", "C": "true"}
 
 
+def test_arguments_of_a_build_that_are_named_alone_come_from_the_task_or_not_at_all() -> None:
+    text = "services: {db: {build: {context: ., args: [GIVEN, SECRET, A=1]}}, other: {build: {args: {GIVEN: }}}}"
+    services = prepared(text, GIVEN="$5").documents[1]["services"]
+    assert services["db"]["build"] == {"context": ".", "args": {"GIVEN": "$$5", "A": "1"}}
+    assert services["other"]["build"] == {"args": {"GIVEN": "$$5"}}
+
+
+def test_variables_that_no_program_could_be_started_with_are_refused() -> None:
+    with pytest.raises(TaskError, match=r"^environment/docker-compose\.yaml: its variables have more than 96 KiB$"):
+        prepared("services: {db: {}}", LONG="a" * 140_000)
+
+
 def test_main_is_built_of_the_folder_or_is_the_named_image_and_stays() -> None:
-    text = "services: {db: {image: x}}"
+    text = "services: {db: {image: x}, more: {image: x, profiles: [debug]}}"
     (built, _), (named, _) = prepared(text).documents, prepared(text, image="work:1").documents
     assert built["services"]["main"] == {"build": {"context": "/private"}, "command": ["sh", "-c", "sleep infinity"]}
     assert named["services"]["main"]["image"] == "work:1"
@@ -78,11 +95,16 @@ def test_only_files_of_variables_are_opened() -> None:
         ("services: {db: {env_file: {path: /etc/x, required: false}}}", r"services\.db\.env_file"),
         ("services: {db: {env_file: '${WHERE}'}}", r"services\.db\.env_file"),
         ("services: {db: {env_file: [no.env]}}", r"services\.db\.env_file"),
+        ("services: {db: {env_file: ~root/.env}}", r"services\.db\.env_file"),
+        ("services: {db: {env_file: [{path: ~root/.env, required: false}]}}", r"services\.db\.env_file"),
+        ("services: {db: {env_file: refers.env}}", r"services\.db\.env_file: .* refers to variables"),
+        ("services: {db: {build: {context: ., args: 3}}}", r"services\.db\.build\.args"),
         ("services: {db: {label_file: /etc/x}}", r"services\.db\.label_file"),
         ("services: {db: {provider: {type: x}}}", r"services\.db\.provider"),
         ("services: {db: {environment: 3}}", r"services\.db\.environment"),
         ("services: {db: 3}", r"services\.db"),
         ("services: {3: {}}", r"services\.3"),
+        ('services: {"a\\nb": {env_file: /etc/x}}', r"services\.'a\\nb'"),
         ("services: []", "no services"),
         ("[]", "no services"),
         ("services: {db: !reset null}", "no YAML"),

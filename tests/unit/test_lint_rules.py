@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import tomlkit
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from envfarm.errors import TaskError
@@ -353,6 +353,7 @@ CONTENT = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from(PATHS), CONTENT, min_size=1))
+@example(files={"task.toml": b'"\\n" = []'})
 @settings(max_examples=60)
 def test_any_folder_is_linted(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -29,6 +29,7 @@ NO_YAML = {
     "an alias to nothing": "*a",
     "a bomb": BOMB,
     "a bomb of merges": MERGED,
+    "a bomb of texts": f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 1000)}]\n",
     "deep": "[" * 1000,
     "a huge number": "a: 0x" + "f" * 5000,
     "a longer number": "a: " + "9" * 5000,

@@ -1,4 +1,4 @@
-"""The compose command of this machine, bounded in every way: its variables, its output, its time, its life.
+"""The compose command of this machine, bounded: its variables, output, memory, time and life.
 
 Either of them does: the plug-in of Docker (version 2, which runs by itself as well) and ``docker-compose`` (version 1
 or 2). It gets none of the driver's variables, and the kernel ends it with the driver.
@@ -6,6 +6,7 @@ or 2). It gets none of the driver's variables, and the kernel ends it with the d
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ _PROGRAM = "docker-compose"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _READ_SECONDS = 60.0
 _MOST_BYTES = 4 << 20
+_MOST_MEMORY_BYTES = 1 << 30
+"""A file of a few lines can have its variables unfold to gigabytes."""
 _TOLD_LINES = 12
 INSTALL = "make docker, or install docker-compose or docker-compose-plugin of your distribution"
 
@@ -94,7 +97,11 @@ async def resolve_compose(
     end = await run_compose(program, arguments, folder, variables, timeout_seconds=_READ_SECONDS)
     if end.exit_code != 0:
         raise ValueError(" ".join(end.told.split()) or f"{_PROGRAM} was not done within {_READ_SECONDS:g} s")
-    return parse_yaml(end.output.decode("utf-8", "replace"), is_core=True)
+    if len(end.output) == _MOST_BYTES:
+        message = f"it unfolds to more than {_MOST_BYTES >> 20} MiB"
+        raise ValueError(message)
+    # version 1 quotes what YAML 1.1 would take for a number, version 2 what either would: not core, where 1e3 is one
+    return parse_yaml(end.output.decode("utf-8", "replace"))
 
 
 async def run_compose(
@@ -116,6 +123,8 @@ async def run_compose(
         [*tied, program, *arguments], cwd=folder, env=env, start_new_session=True, stdin=subprocess.DEVNULL
     ) as process:
         try:
+            with suppress(OSError):  # it has ended
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
             with anyio.move_on_after(timeout_seconds):
                 async with anyio.create_task_group() as group:
                     for stream, kept in ((process.stdout, outputs["out"]), (process.stderr, outputs["err"])):

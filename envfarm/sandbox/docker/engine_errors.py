@@ -15,6 +15,7 @@ from envfarm.errors import (
 _QUOTED_LINES = 20
 _NOT_FOUND = 404
 _NO_SPACE = "no space left on device"
+_NO_ADDRESSES = "non-overlapping IPv4 address pool"
 _NO_REGISTRY = re.compile(r'(Get|Head) "https?://[^"]+/v2/|toomanyrequests:')
 """How a daemon's last word begins where it came to no registry, or to one that has had enough."""
 
@@ -34,6 +35,9 @@ def api_error(what: str, status: int, told: str, *, building: bool) -> SandboxSt
         return EngineDiskFullError(f"the Docker daemon has no room left for {what}: {told}")
     if status == _NOT_FOUND and "No such image" in told:
         return ContainerImageMissingError(f"there is no image {what} on this machine: {told}")
+    if _NO_ADDRESSES in told:
+        more = "run fewer tasks with services at once, or give it more default-address-pools"
+        return SandboxStartError(f"the Docker daemon has no addresses left for {what}: {more}")
     if building:
         return build_error(f"{what} could not be built", told)
     return SandboxStartError(f"the Docker daemon refuses {what}: {told}", retryable=status >= 500)  # noqa: PLR2004 -- HTTP

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from envfarm.errors import BoundaryError
 from envfarm.sandbox.docker.container import SERVICE_LABEL
 from envfarm.sandbox.docker.engine import Engine
+from envfarm.sandbox.docker.engine_errors import api_error
 
-_NOT_FOUND, _CONFLICT, _FORBIDDEN = 404, 409, 403
+_NO_SUCCESS, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 400, 403, 404, 409
 _TOLD_CHARACTERS = 1000
 _HEADER_BYTES, _PART_BYTES = 8, 65_536
 
@@ -43,11 +44,12 @@ def list_networks(engine: Engine, label: str) -> dict[str, Mapping[str, str]]:
         return {item["Id"]: item.get("Labels") or {} for item in api.networks(filters={"label": label})}
 
 
-def create_network(engine: Engine, name: str, labels: Mapping[str, str], *, is_closed: bool) -> None:
-    """Make a network; a closed one has no way out, and no address of this machine in it."""
+def create_network(engine: Engine, name: str, labels: Mapping[str, str], *, is_closed: bool) -> str:
+    """Make a network, and return its id; a closed one has no way out, and no address of this machine in it."""
     options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if is_closed else {}
     with engine.asked(f"the network {name}") as api:
-        api.create_network(name, driver="bridge", internal=is_closed, options=options, labels=dict(labels))
+        made = api.create_network(name, driver="bridge", internal=is_closed, options=options, labels=dict(labels))
+        return str(made["Id"])
 
 
 def create_volume(engine: Engine, name: str, labels: Mapping[str, str]) -> None:
@@ -138,12 +140,14 @@ def run_inside(
     engine: Engine, container: str, argv: Sequence[str], user: str, limit_bytes: int
 ) -> tuple[int, bytes, bytes]:
     """Run a command in a container, and return its exit code and the first bytes of both its streams."""
-    with engine.asked("a command in a service") as api:
+    what = "a command in a service"
+    with engine.asked(what) as api:
         made = api.exec_create(container, list(argv), user=user)["Id"]
         address = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
         # not the SDK's own way, which leaves the connection open and bounds nothing
         with closing(api.post(address, json={"Detach": False, "Tty": False}, stream=True, timeout=None)) as answer:
-            answer.raise_for_status()
+            if answer.status_code >= _NO_SUCCESS:
+                raise api_error(what, answer.status_code, answer.text.strip(), building=False)
             out, err = _separated(answer.iter_content(_PART_BYTES), limit_bytes)
         code = api.exec_inspect(made).get("ExitCode")
     return (-1 if code is None else int(code)), out, err
