@@ -182,7 +182,7 @@ async def measure_files(provider: SandboxProvider, size: int) -> AsyncIterator[R
 async def chunks_of(path: Path) -> AsyncIterator[bytes]:
     """Yield a file in parts."""
     with path.open("rb") as file:
-        while part := file.read(files.CHUNK_BYTES):
+        while part := file.read(files.PART_BYTES):
             yield part
 
 

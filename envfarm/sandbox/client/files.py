@@ -16,10 +16,13 @@ from envfarm.sandbox.client.connection import AgentClient, Pending, Reply, raise
 from envfarm.sandbox.client.frames import Fields, Kind, Tag, Value, encode_fields
 
 CHUNK_BYTES = 1 << 20
-"""Content of one frame."""
+"""Most content of one frame."""
+PART_BYTES = 1 << 17
+"""Content of one frame of an upload: what was just read is sent, received and written while a cache still holds it."""
 _BATCH_ENTRIES = 2000
 _NO_DIGEST = bytes(32)  # of no content: the agent drops an upload that is committed with it
-_WINDOW = 4  # chunks on the way, so that neither end waits for the other
+_UP_BYTES, _DOWN_BYTES, _FAR_BYTES = 1 << 20, 2 << 20, 4 << 20
+"""Content on the way, so that neither end waits for the other: within this machine no more than its caches hold."""
 
 
 class FileKind(IntEnum):
@@ -134,8 +137,8 @@ async def put(client: AgentClient, entries: Iterable[Entry], *, acting: Acting |
 
 async def _chunks_of(content: bytes) -> AsyncIterator[bytes]:
     view = memoryview(content)
-    for at in range(0, len(content), CHUNK_BYTES):
-        yield bytes(view[at : at + CHUNK_BYTES])
+    for at in range(0, len(content), PART_BYTES):
+        yield bytes(view[at : at + PART_BYTES])
 
 
 async def _put_batch(client: AgentClient, batch: Sequence[tuple[Entry, bytes]], acting: Acting | None) -> None:
@@ -171,7 +174,7 @@ async def upload(
     size_bytes: int,
     acting: Acting | None = None,
 ) -> None:
-    """Place one file of any size, without holding it in memory; each chunk has at most `CHUNK_BYTES`.
+    """Place one file of any size, without holding it in memory; chunks of `PART_BYTES` are fastest, `CHUNK_BYTES` most.
 
     If this raises or is cancelled the agent is told to give the upload up; only a cancellation between the last chunk
     and the answer may still find the new file in place.
@@ -197,13 +200,18 @@ async def _send_chunks(client: AgentClient, name: str, entry: Entry, chunks: Asy
     digest = None if client.road_is_private else hashlib.sha256()
     offset = 0
     window: deque[Pending] = deque()
+    most = _UP_BYTES if client.road_is_private else _FAR_BYTES
+    on_the_way = 0
     async for chunk in chunks:
         if digest is not None:
             digest.update(chunk)
         window.append(client.post(Kind.DATA, encode_fields([(Tag.UPLOAD, name), (Tag.OFFSET, offset)]), chunk))
         offset += len(chunk)
-        if len(window) == _WINDOW:
-            _raise_for(await client.reply_to(window.popleft()), Kind.DATA, str(entry.path))
+        on_the_way += len(chunk)
+        while len(window) > 1 and on_the_way >= most:
+            first = window.popleft()
+            _raise_for(await client.reply_to(first), Kind.DATA, str(entry.path))
+            on_the_way -= len(first.bulk)
     for pending in window:
         _raise_for(await client.reply_to(pending), Kind.DATA, str(entry.path))
     end: list[tuple[int, Value]] = [(Tag.UPLOAD, name)]
@@ -232,8 +240,9 @@ async def download(
     asked = 0
     window: deque[Pending] = deque()
     first: list[int] | None = None
+    most = (_DOWN_BYTES if client.road_is_private else _FAR_BYTES) // CHUNK_BYTES
     while True:
-        while len(window) < (1 if first is None else _WINDOW) and (first is None or asked < first[0]):
+        while len(window) < (1 if first is None else most) and (first is None or asked < first[0]):
             fields: list[tuple[int, Value]] = [(Tag.PATH, str(path)), (Tag.OFFSET, asked), (Tag.LENGTH, CHUNK_BYTES)]
             fields += [*_acting(acting), *_unhashed(client)]
             window.append(client.post(Kind.GET, encode_fields(fields)))
