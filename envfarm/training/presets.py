@@ -89,11 +89,11 @@ PRESETS: Mapping[str, Preset] = {
     "bundled": Preset(
         config=_config(layers=6, hidden=192, vocabulary=4096, experts=8, inner=384, expert_inner=128),
         recipe=Recipe(
-            rows=8,
+            rows=16,
             row_tokens=256,
-            mtp_rows=2,
-            bias_step=5e-3,  # a short run: at 1e-3 all work stays with two experts for its first tenth
-            schedule=Schedule(peak=3e-3, warmup_steps=60, steps=660, decay_share=0.35),
+            mtp_rows=4,
+            bias_step=2e-3,  # a short run: at 1e-3 all work stays with two experts for its first steps
+            schedule=Schedule(peak=3e-3, warmup_steps=100, steps=5000, decay_share=0.35),
         ),
     ),
 }
