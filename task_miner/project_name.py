@@ -6,6 +6,7 @@ import re
 import tomllib
 from typing import Any
 
+from envfarm.python_trees import parse_tree
 from task_miner.sources.git_command import ObjectReader
 
 
@@ -54,7 +55,7 @@ def _from_cfg(text: str) -> str | None:
 
 def _from_setup(text: str) -> str | None:
     try:
-        tree = ast.parse(text)
+        tree = parse_tree(text)
     except (SyntaxError, ValueError):
         return None
     constants: dict[str, str] = {}

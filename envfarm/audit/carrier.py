@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from envfarm.audit.cheat import CheatTarget
 from envfarm.audit.file_diff import split_lines
+from envfarm.python_trees import parse_tree
 
 Facts = dict[str, object]
 _START = """
@@ -35,7 +36,7 @@ if not hasattr(_envfarm_sys, {mark!r}):
 def payload_text(name: str) -> str:
     """Return a payload's code without its docstring."""
     text = files("envfarm.audit").joinpath("payloads", f"{name}.py").read_text(encoding="utf-8")
-    body = ast.parse(text).body
+    body = parse_tree(text).body
     first = body[0].end_lineno or 1
     return "\n".join(text.split("\n")[first:]).strip("\n") + "\n"
 
@@ -43,7 +44,7 @@ def payload_text(name: str) -> str:
 def payload_line(name: str) -> str:
     """Return the first line of a payload's docstring: what it does."""
     text = files("envfarm.audit").joinpath("payloads", f"{name}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+    return (ast.get_docstring(parse_tree(text)) or "").split("\n")[0]
 
 
 def compose(name: str, *parts: str, facts: Facts | None = None, once: bool = True) -> bytes:
@@ -87,7 +88,7 @@ def _head_lines(content: bytes) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            body = ast.parse(content).body
+            body = parse_tree(content).body
         except (SyntaxError, ValueError, RecursionError):
             return 0
     count = 0

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from packaging.utils import canonicalize_name
 
+from envfarm.python_trees import parse_tree
+
 DISTRIBUTIONS: Mapping[str, str] = {
     "Crypto": "pycryptodome",
     "OpenSSL": "pyopenssl",
@@ -65,7 +67,7 @@ def _trees(files: Mapping[str, bytes]) -> Iterator[ast.Module]:
     """Yield the syntax trees of the files that have one."""
     for content in files.values():
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            yield ast.parse(content)
+            yield parse_tree(content)
 
 
 def imported_modules(files: Mapping[str, bytes]) -> frozenset[str]:

@@ -15,6 +15,8 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from envfarm.python_trees import parse_tree
+
 _TEST_NAMES = (
     "test",
     "tests",
@@ -327,7 +329,7 @@ def _ini(text: str) -> configparser.RawConfigParser:
 
 def _parsed(text: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        return parse_tree(text)
     except (SyntaxError, ValueError, RecursionError):
         return ast.Module(body=[], type_ignores=[])
 

@@ -6,6 +6,8 @@ Source is a stranger's and of any age: what does not parse is None, and what the
 import ast
 import warnings
 
+from envfarm.python_trees import parse_tree
+
 _FILE_NAME = "<mined source>"
 _PLAIN_DECORATORS = frozenset(
     {
@@ -34,7 +36,7 @@ def parse_python(content: bytes) -> ast.Module | None:
     """Return the tree of a module; None where it does not parse."""
     warnings.filterwarnings("ignore", module=_FILE_NAME)
     try:
-        return ast.parse(content, filename=_FILE_NAME)
+        return parse_tree(content, filename=_FILE_NAME)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from envfarm.audit.variants.functions import SCOPE_READERS, code_of, mentions
 from envfarm.audit.variants.source import Function, SourceFile
+from envfarm.python_trees import parse_tree
 
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _CLOSURES = (ast.Lambda, ast.GeneratorExp, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -100,7 +101,7 @@ class _Loops(ast.NodeTransformer):
             for test in reversed(generator.ifs):
                 block = [ast.If(test=test, body=block, orelse=[])]
             block = [ast.For(target=generator.target, iter=generator.iter, body=block, orelse=[])]
-        return [*ast.parse(f"{name} = {empty}").body, *block]
+        return [*parse_tree(f"{name} = {empty}").body, *block]
 
     def _free(self, wanted: str) -> str:
         name = self.source.free_name(wanted, self.taken)

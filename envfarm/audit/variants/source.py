@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
+from envfarm.python_trees import parse_tree
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 OLDEST = (3, 8)
 _BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, LookupError)
@@ -154,7 +156,7 @@ def parse(text: str, *, version: tuple[int, int] | None = None) -> ast.Module | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(text, feature_version=version)
+            return parse_tree(text, feature_version=version)
         except _BROKEN:
             return None
 

@@ -1,11 +1,11 @@
 """Functions whose body is a private function of the module, which they call with the same arguments. PURE."""
 
-import ast
 from collections.abc import Sequence
 
 from envfarm.audit.variants.emission import body_edit, emit
 from envfarm.audit.variants.functions import can_be_wrapped, code_of, needs_its_class
 from envfarm.audit.variants.source import Edit, Function, Place, SourceFile
+from envfarm.python_trees import parse_tree
 
 
 def split_functions(source: SourceFile, places: Sequence[Place]) -> str | None:
@@ -27,7 +27,7 @@ def _can_be_split(source: SourceFile, place: Place) -> bool:
 
 def _split(source: SourceFile, place: Place, name: str) -> list[Edit]:
     body = emit(code_of(place.node), "    ")
-    call = body_edit(source, place.node, ast.parse(f"return {name}({_given(place.node)})").body)
+    call = body_edit(source, place.node, parse_tree(f"return {name}({_given(place.node)})").body)
     if body is None or call is None:
         return []
     start = source.start(place.top)
