@@ -441,7 +441,7 @@ def test_stat_tells_what_is_there(agents: ModuleType, kind: str, tmp_path: Path)
 @needs_root
 def test_acting_as_a_user_is_bound_by_that_users_rights(agents: ModuleType, kind: str, tmp_path: Path) -> None:
     for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
-        folder.chmod(0o755)
+        folder.chmod(modes.S_IMODE(folder.stat().st_mode) | 0o055)
     (tmp_path / "secret").write_bytes(b"root's")
     (tmp_path / "secret").chmod(0o600)
     (tmp_path / "theirs").mkdir()

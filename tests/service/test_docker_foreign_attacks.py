@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -141,7 +142,7 @@ def test_a_workspace_that_cannot_be_read_whole_is_refused(tmp_path: Path) -> Non
     )
     (tmp_path / "closed").mkdir(mode=0o700)
     for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
+        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)  # what everybody may write stays so
     said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "closed: Permission denied" in said.stdout, said
 
