@@ -4,7 +4,8 @@ The first is an outcome of what ran. The second says nothing of it, and is never
 
 Not covered: version 1 tells only whether the bound was ever reached, which dropping caches may have mended, so that a
 later kill for the machine may be taken for one of the lease's own. Without a group for memory, a child of a command
-that the machine's shortage ended is not seen, only the command itself.
+that the machine's shortage ended is not seen, only the command itself; and one that takes memory faster than the agent
+looks can bring the shortage about, and is nobody's outcome then.
 """
 
 import contextlib
