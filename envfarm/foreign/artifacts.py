@@ -8,7 +8,8 @@ from envfarm.foreign.artifact_archive import clean_archive, with_full_names
 from envfarm.foreign.box import Box
 
 _PACKED = PurePosixPath("/tmp/.envfarm-artifact.tar")  # noqa: S108 -- inside the box
-_MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30
+"""Of one artifact, and of all of a step together: this machine holds them until the judging box has them."""
 _PACK = """
 rm -f -- "$2" && cd / || exit 1
 if [ -e "$1" ]; then tar -cf "$2" -- "${1#/}"; [ $? -le 1 ]; else : > "$2"; fi
@@ -30,7 +31,7 @@ async def take_artifact(box: Box, source: str, exclude: Sequence[str] = ()) -> b
     place = box.working_directory / source
     await box.own(_PACK, str(place), str(_PACKED))
     try:
-        archive = await box.root.read_file(_PACKED, limit_bytes=_MOST_BYTES)
+        archive = await box.root.read_file(_PACKED, limit_bytes=MOST_BYTES)
         return clean_archive(archive, place, exclude) if archive else b""
     except (FileNotFoundError, ValueError) as error:
         message = f"the artifact {source} cannot be taken out of the box: {error}"
@@ -45,7 +46,7 @@ async def take_service_artifact(box: Box, service: str, source: str, exclude: Se
     """
     place = PurePosixPath("/") / source
     try:
-        archive = await box.services.read_from_service(service, place, limit_bytes=_MOST_BYTES)
+        archive = await box.services.read_from_service(service, place, limit_bytes=MOST_BYTES)
         return clean_archive(with_full_names(archive, place), place, exclude) if archive else b""
     except ValueError as error:
         message = f"the artifact {source} cannot be taken out of the service {service}: {error}"

@@ -6,8 +6,8 @@ that this machine's want of memory has ended looks like one that has ended by it
 
 from pathlib import PurePosixPath
 
-from envfarm.errors import EngineDiskFullError, EngineUnreachableError, SandboxStartError
-from envfarm.foreign.artifacts import take_artifact, take_service_artifact
+from envfarm.errors import EngineDiskFullError, EngineUnreachableError, SandboxStartError, VerifierError
+from envfarm.foreign.artifacts import MOST_BYTES, take_artifact, take_service_artifact
 from envfarm.foreign.box import Box
 from envfarm.foreign.compose_source import MAIN_SERVICE
 from envfarm.foreign.harbor_plan import StepPlan
@@ -29,7 +29,7 @@ async def collect(box: Box, step: StepPlan, notes: list[str], *, ends_work: bool
         ends_work: Whether the box has no further use.
 
     Raises:
-        VerifierError: An artifact cannot be taken.
+        VerifierError: An artifact cannot be taken, or all of them are too large together.
         SandboxStartError: The engine does not answer, or has no room.
     """
     taken = []
@@ -43,11 +43,16 @@ async def collect(box: Box, step: StepPlan, notes: list[str], *, ends_work: bool
             service = artifact.service or MAIN_SERVICE
             if (service == MAIN_SERVICE) is is_main:
                 if is_main:
+                    root = box.working_directory
                     archive = await take_artifact(box, artifact.source, artifact.exclude)
                 else:
+                    root = PurePosixPath("/")
                     archive = await take_service_artifact(box, service, artifact.source, artifact.exclude)
                 if archive:
-                    taken.append((box.working_directory / artifact.source, archive))
+                    taken.append((root / artifact.source, archive))
+                if sum(len(content) for _, content in taken) > MOST_BYTES:
+                    message = f"the artifacts up to {artifact.source} are more than {MOST_BYTES} bytes together"
+                    raise VerifierError(message)
         if is_main and ends_work:
             await box.kill_all()
     return taken

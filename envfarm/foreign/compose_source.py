@@ -115,6 +115,8 @@ def _checked(text: bytes, files: TaskFiles, known: Mapping[str, str]) -> tuple[A
     services = _services(document, files.told_as)
     for name, table in services.items():
         place = f"{files.told_as}: services.{name}"
+        if name == MAIN_SERVICE:
+            table.pop("profiles", None)  # it is the box, whatever is chosen; version 2 would leave it out
         extended = table.get("extends")
         if isinstance(extended, dict) and "file" in extended:
             message = f"{place}.extends: it reads another file, which is not done here"

@@ -199,8 +199,9 @@ class _Run:
                 opened = await self._opened(step.verifier_box, step.verifier_policy, env)
                 judging_box = await stack.enter_async_context(opened)
                 await make_log_folders(judging_box)
-                for place, archive in taken:
+                for place in dict.fromkeys(place for place, _ in taken):  # all first: two may share a place
                     await judging_box.own(_CLEAR, str(place))
+                for _, archive in taken:
                     await judging_box.unpack(archive, PurePosixPath("/"))
             elif step.name:
                 await empty_folders(box)

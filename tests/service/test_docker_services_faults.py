@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -195,6 +196,31 @@ def children_of(pid: int) -> list[str]:
 
 def words_of(pid: str) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_the_box_is_given_when_what_main_waits_for_has_ended(docker_base: str) -> None:
+    request = request_of()
+    assert request.services is not None
+    setup = Service(
+        name="setup",
+        image=BASE_TAG,
+        command=("sh", "-c", "sleep 2; echo done > /data/setup"),
+        networks={"default": ()},
+        volumes=(VolumeMount(volume="data", target="/data"),),
+    )
+    main = replace(
+        request.services.main,
+        waits_for={"setup": Readiness.ENDED},
+        volumes=(VolumeMount(volume="data", target="/data"),),
+    )
+    group = replace(request.services, main=main, others=(*request.services.others, setup))
+
+    async def run() -> None:
+        async with open_docker_provider({}) as provider, provider.lease(replace(request, services=group)) as box:
+            done = await box.exec(["cat", "/data/setup"], timeout_seconds=30)
+            assert (done.exit_code, done.stdout) == (0, b"done\n")
+
+    anyio.run(run)
 
 
 def test_services_end_with_their_lease_and_another_ones_live_on(docker_base: str) -> None:

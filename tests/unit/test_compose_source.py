@@ -78,6 +78,11 @@ def test_main_is_built_of_the_folder_or_is_the_named_image_and_stays() -> None:
     assert named_services(text.encode(), "f") == {"main", "db"}
 
 
+def test_main_is_the_box_whatever_profiles_are_chosen() -> None:
+    (_, document) = prepared("services: {main: {profiles: [debug]}, more: {profiles: [debug]}}").documents
+    assert document["services"] == {"main": {}, "more": {"profiles": ["debug"]}}
+
+
 def test_only_files_of_variables_are_opened() -> None:
     assert prepared("services: {db: {env_file: [x.env, {path: no.env, required: false}]}}").opened == {"x.env"}
 

@@ -114,6 +114,7 @@ async def _open_container(
             async with _network(client, order.request.network, outside):
                 if live is not None:
                     sandbox = GroupSandbox(client, settings_of(order), explain, live)
+                    await live.wait_for_what_main_waits_for()
                     await start_command(sandbox, live.group.main)
                     await live.start(late_services(live.group))
                     await live.wait_until_ready()

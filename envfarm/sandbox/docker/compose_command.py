@@ -43,12 +43,14 @@ class ComposeEnd:
     """How a compose command ended.
 
     Attributes:
-        exit_code: Its exit code; None where its time was up.
+        exit_code: Its exit code; None where it was killed.
+        timed_out: Whether that was since its time was up.
         output: What it printed.
         told: The last lines of its complaints.
     """
 
     exit_code: int | None
+    timed_out: bool
     output: bytes
     told: str
 
@@ -96,7 +98,8 @@ async def resolve_compose(
     arguments = ["--project-name", "envfarm", "--project-directory", root, *words, "config"]
     end = await run_compose(program, arguments, folder, variables, timeout_seconds=_READ_SECONDS)
     if end.exit_code != 0:
-        raise ValueError(" ".join(end.told.split()) or f"{_PROGRAM} was not done within {_READ_SECONDS:g} s")
+        how = f"was not done within {_READ_SECONDS:g} s" if end.timed_out else "was killed"
+        raise ValueError(" ".join(end.told.split()) or f"{_PROGRAM} {how}")
     if len(end.output) == _MOST_BYTES:
         message = f"it unfolds to more than {_MOST_BYTES >> 20} MiB"
         raise ValueError(message)
@@ -125,7 +128,7 @@ async def run_compose(
         try:
             with suppress(OSError):  # it has ended
                 resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
-            with anyio.move_on_after(timeout_seconds):
+            with anyio.move_on_after(timeout_seconds) as scope:
                 async with anyio.create_task_group() as group:
                     for stream, kept in ((process.stdout, outputs["out"]), (process.stderr, outputs["err"])):
                         assert stream is not None  # noqa: S101 -- both are pipes
@@ -139,6 +142,7 @@ async def run_compose(
     is_done = process.returncode is not None and process.returncode >= 0
     return ComposeEnd(
         exit_code=process.returncode if is_done else None,
+        timed_out=scope.cancelled_caught,
         output=bytes(outputs["out"]),
         told="\n".join(lines[-_TOLD_LINES:]),
     )

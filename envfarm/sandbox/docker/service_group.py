@@ -39,7 +39,7 @@ from envfarm.sandbox.docker.engine_groups import (
     service_states,
 )
 from envfarm.sandbox.owner_mark import owner_mark
-from envfarm.sandbox.services import ServiceGroup
+from envfarm.sandbox.services import Readiness, ServiceGroup
 
 _END_SECONDS, _END_PAUSE_SECONDS = 60.0, 0.05
 _LOOK_SECONDS = 0.1
@@ -62,6 +62,7 @@ class LiveGroup:
         place: What is its own.
         program: The compose command.
         folder: Its folder, on this machine.
+        ends_at: By anyio's clock, until when all has to be ready.
     """
 
     calls: EngineCalls
@@ -69,6 +70,7 @@ class LiveGroup:
     place: GroupPlace
     program: str
     folder: Path
+    ends_at: float
 
     @property
     def label(self) -> str:
@@ -86,15 +88,16 @@ class LiveGroup:
         words = ["--project-name", self.place.project, "-f", str(self.folder / "compose.json"), "up", "-d"]
         words += ["--no-build", "--no-recreate", *sorted(services)]
         variables = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}
-        seconds = self.group.start_seconds
+        seconds = max(self.ends_at - anyio.current_time(), 0.0)
         end = await run_compose(self.program, words, self.folder, variables, timeout_seconds=seconds)
         if end.exit_code == 0:
             return
         for state in await self.calls(service_states, self.calls.engine, self.label):
             await self._refuse_failed(state)
-        if end.exit_code is None:
+        if end.timed_out:
             raise self._too_slow(services)
-        message = f"the task's services could not be started: {end.told}"
+        how = end.told or "the compose command was killed"
+        message = f"the task's services could not be started: {how}"
         raise SandboxStartError(message, retryable=False)
 
     async def join(self, container: str) -> None:
@@ -108,14 +111,21 @@ class LiveGroup:
         Raises:
             SandboxStartError: One is not, or not in time.
         """
-        wanted = {service.name for service in (self.group.main, *self.group.others)}
-        waiting = wanted
-        with anyio.move_on_after(self.group.start_seconds):
+        await self._wait_for({service.name: Readiness.HEALTHY for service in (self.group.main, *self.group.others)})
+
+    async def wait_for_what_main_waits_for(self) -> None:
+        """Return once the services that `main` depends on are as far as it wants them; raises as `wait_until_ready`."""
+        await self._wait_for(self.group.main.waits_for)
+
+    async def _wait_for(self, wanted: Mapping[str, Readiness]) -> None:
+        waiting = set(wanted)
+        with anyio.CancelScope(deadline=self.ends_at):
             while waiting:
                 states = await self.calls(service_states, self.calls.engine, self.label)
                 for state in states:
                     await self._refuse_failed(state)
-                waiting = wanted - {state.service for state in states if _is_ready(state)}
+                there = {state.service for state in states if _is_as_far(state, wanted.get(state.service))}
+                waiting = set(wanted) - there
                 if waiting:
                     await anyio.sleep(_LOOK_SECONDS)
             return
@@ -192,7 +202,8 @@ async def open_group(
         limits=request.limits,
         labels={OWNER_LABEL: owner_mark(), PROVIDER_LABEL: folder.parent.name, GROUP_LABEL: project},
     )
-    live = LiveGroup(calls=calls, group=group, place=place, program=program, folder=folder)
+    ends_at = anyio.current_time() + group.start_seconds
+    live = LiveGroup(calls=calls, group=group, place=place, program=program, folder=folder, ends_at=ends_at)
     try:
         await anyio.to_thread.run_sync(_write_files, folder, compose_document(group, place), group, place)
         for name, is_closed in sorted(group.networks.items()):
@@ -260,7 +271,12 @@ async def _end(calls: EngineCalls, label: str) -> None:
             await anyio.sleep(_END_PAUSE_SECONDS)
 
 
-def _is_ready(state: ServiceState) -> bool:
+def _is_as_far(state: ServiceState, wanted: Readiness | None) -> bool:
+    """Say whether a service is as far as another one wants it; one without a check is healthy once it runs."""
+    if wanted is Readiness.ENDED:
+        return state.status == "exited" and state.exit_code == 0
+    if wanted is Readiness.STARTED:
+        return state.status != "created"
     return (state.status == "running" and state.health in _GOOD) or (state.status == "exited" and state.exit_code == 0)
 
 
